@@ -1,0 +1,268 @@
+"""A character-level GPT, small enough to read in one sitting.
+
+Shapes are noted at line ends: B batch, T time, C channels (n_embd), H heads, D head size,
+F feed-forward size, V vocabulary.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass
+class GPTConfig:
+    """The structure of a GPT. Every field is read once, in a constructor.
+
+    vocab_size: number of distinct characters; the text decides it
+    block_size: longest context, in characters
+    n_layer: number of blocks
+    n_head: attention heads in each block
+    n_embd: width of the residual stream
+    head_size: width of one head; null means n_embd / n_head
+    ffn_size: hidden width of the feed-forward; null means 4 * n_embd
+    dropout: share of values dropped in training, from 0 up to but not including 1
+    bias: whether LayerNorms and the linear layers of the blocks have biases
+    position: learned embeddings added to the input, or rotary angles applied in each head
+    activation: nonlinearity of the feed-forward
+    tie_weights: whether the output head shares the token embedding's weights
+
+    Raises ValueError, one sentence, when a field is out of range or the fields do not fit.
+    """
+
+    vocab_size: int
+    block_size: int = 256
+    n_layer: int = 6
+    n_head: int = 6
+    n_embd: int = 384
+    head_size: int | None = None
+    ffn_size: int | None = None
+    dropout: float = 0.0
+    bias: bool = False
+    position: Literal["learned", "rotary"] = "rotary"
+    activation: Literal["gelu_tanh", "relu2"] = "relu2"
+    tie_weights: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.head_size is None:
+            if self.n_embd % self.n_head:
+                raise ValueError(
+                    f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}; "
+                    "change one of them or set head_size"
+                )
+            self.head_size = self.n_embd // self.n_head
+        if self.ffn_size is None:
+            self.ffn_size = 4 * self.n_embd
+        for name in ("head_size", "ffn_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}")
+        if self.position == "rotary" and self.head_size % 2:
+            raise ValueError(
+                f"rotary positions turn pairs of channels, so head_size={self.head_size} "
+                "must be even; change it or set position to learned"
+            )
+
+
+def causal_pattern(q: Tensor, k: Tensor) -> Tensor:
+    """How much each position attends to itself and to what came before: softmax(q k^T / sqrt(D)).
+
+    q, k (..., T, D) -> pattern (..., T, T), whose rows sum to 1.
+    Vaswani et al. 2017, arXiv:1706.03762, equation 1.
+    """
+    T, D = q.shape[-2:]
+    future = q.new_full((T, T), -math.inf).triu(1)  # added, because filling is slower
+    return F.softmax(q / math.sqrt(D) @ k.mT + future, dim=-1)
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor:
+    """Mix the values by the causal pattern: q, k, v (..., T, D) -> (..., T, D).
+
+    Two kernels, one result: a GPU has a fused one; on a CPU plain batched products train faster.
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=True)
+    return F.dropout(causal_pattern(q, k), dropout_p) @ v
+
+
+class Rotary(nn.Module):
+    """Turn channel pairs (j, j + D/2) by an angle that grows with position.
+
+    Attention scores then depend on distance alone. x (..., T, D) -> (..., T, D).
+    Su et al. 2021, arXiv:2104.09864.
+    """
+
+    def __init__(self, block_size: int, head_size: int) -> None:
+        super().__init__()
+        frequency = 10000.0 ** (-torch.arange(0, head_size, 2, dtype=torch.float64) / head_size)
+        angle = torch.arange(block_size)[:, None] * frequency  # (block_size, D/2)
+        dtype = torch.get_default_dtype()
+        cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
+        self.register_buffer("cos", torch.cat((cos, cos), dim=1), persistent=False)
+        self.register_buffer("sin", torch.cat((-sin, sin), dim=1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        T, D = x.shape[-2:]
+        cos, sin = self.cos[:T].to(x.dtype), self.sin[:T].to(x.dtype)  # each (T, D)
+        return x * cos + x.roll(D // 2, dims=-1) * sin
+
+
+class Head(nn.Module):
+    """One attention head: what each position looks for, what it offers, and what it hands over."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.query = nn.Linear(config.n_embd, config.head_size, bias=config.bias)
+        self.key = nn.Linear(config.n_embd, config.head_size, bias=config.bias)
+        self.value = nn.Linear(config.n_embd, config.head_size, bias=config.bias)
+        rotary = config.position == "rotary"
+        self.rotate = Rotary(config.block_size, config.head_size) if rotary else nn.Identity()
+
+    def pattern(self, x: Tensor) -> Tensor:
+        """Attention weights, x (B, T, C) -> (B, T, T)."""
+        return causal_pattern(self.rotate(self.query(x)), self.rotate(self.key(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, C) -> (B, T, D)."""
+        return self.pattern(x) @ self.value(x)
+
+
+def gather(layers: list[nn.Linear]) -> tuple[Tensor, Tensor | None]:
+    """Weights and biases of several linear layers, stacked as those of one."""
+    bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
+    return torch.cat([layer.weight for layer in layers]), bias
+
+
+class MultiHeadAttention(nn.Module):
+    """Heads side by side, then one projection: proj(cat([head(x) for head in heads])).
+
+    The heads are modules of their own; `forward` gathers their weights and runs them as one.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList([Head(config) for _ in range(config.n_head)])
+        self.proj = nn.Linear(config.n_head * config.head_size, config.n_embd, bias=config.bias)
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, C) -> (B, T, C)."""
+        B, T, _ = x.shape
+        heads = self.heads
+        queries, keys = [head.query for head in heads], [head.key for head in heads]
+        weight, bias = gather([*queries, *keys, *(head.value for head in heads)])
+        qkv = F.linear(x, weight, bias).view(B, T, 3, len(heads), -1)
+        qk, v = qkv.permute(2, 0, 3, 1, 4).split((2, 1))  # (2, B, H, T, D), (1, B, H, T, D)
+        q, k = heads[0].rotate(qk)  # each (B, H, T, D)
+        dropout_p = self.dropout if self.training else 0.0
+        y = causal_attention(q, k, v[0], dropout_p)  # (B, H, T, D)
+        return self.proj(y.transpose(1, 2).reshape(B, T, -1))
+
+
+class ReLU2(nn.Module):
+    """max(x, 0)^2. So et al. 2021 (Primer), arXiv:2109.08668."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x).square()
+
+
+class FeedForward(nn.Module):
+    """Each position thinks for itself: widen, bend, narrow. x (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.n_embd, config.ffn_size, bias=config.bias)
+        # gelu_tanh: what GPT-2 used
+        self.act = nn.GELU(approximate="tanh") if config.activation == "gelu_tanh" else ReLU2()
+        self.down = nn.Linear(config.ffn_size, config.n_embd, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.act(self.up(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm residual block: communicate (attention), then compute (feed-forward)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.attn = MultiHeadAttention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.ffwd = FeedForward(config)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, C) -> (B, T, C)."""
+        x = x + self.drop(self.attn(self.ln_1(x)))
+        return x + self.drop(self.ffwd(self.ln_2(x)))
+
+
+class Positions(nn.Embedding):
+    """One learned vector for each place in the context: T -> (T, C)."""
+
+    def forward(self, T: int) -> Tensor:
+        return self.weight[:T]
+
+
+class NoPositions(nn.Module):
+    """Nothing is added to the input where the heads themselves know about position."""
+
+    def forward(self, T: int) -> float:
+        return 0.0
+
+
+class GPT(nn.Module):
+    """Token ids in, scores of every next token out."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        learned = config.position == "learned"
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = Positions(config.block_size, config.n_embd) if learned else NoPositions()
+        self.drop = nn.Dropout(config.dropout)
+        self.blocks = nn.Sequential(*[Block(config) for _ in range(config.n_layer)])
+        self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.init_weights()
+        if config.tie_weights:
+            self.lm_head.weight = self.wte.weight
+
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """Normal(0, 0.02), and zero where a branch or the head should start silent.
+
+        A block that adds nothing at first lets the gradient reach every layer unchanged.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                module.weight.normal_(std=0.02)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.zero_()
+        for block in self.blocks:
+            block.attn.proj.weight.zero_()
+            block.ffwd.down.weight.zero_()
+        self.lm_head.weight.zero_()
+
+    def forward(self, idx: Tensor) -> Tensor:
+        """idx (B, T) of ids -> logits (B, T, V). Raises ValueError when T exceeds block_size."""
+        T = idx.shape[1]
+        if T > self.config.block_size:
+            raise ValueError(
+                f"{T} characters do not fit a model whose block_size is "
+                f"{self.config.block_size}; pass the last {self.config.block_size}"
+            )
+        x = self.drop(self.wte(idx) + self.wpe(T))  # (B, T, C)
+        return self.lm_head(self.ln_f(self.blocks(x)))  # (B, T, V)
+
+    def parameter_count(self) -> int:
+        """Number of weights; shared ones count once."""
+        return sum(p.numel() for p in self.parameters())
