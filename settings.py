@@ -1,0 +1,137 @@
+"""Every setting of a run, declared once.
+
+Name, type and default are a field of a dataclass, the meaning is the line of its docstring that
+begins with the name, the range is in `__post_init__`. `config.py` reads them, --help shows them.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from model import GPTConfig
+
+
+def at_least(section: object, low: float, *names: str) -> None:
+    """Raise ValueError unless each named field that is set is `low` or more."""
+    for name in names:
+        value = getattr(section, name)
+        if value is not None and value < low:
+            raise ValueError(f"{name} must be at least {low}, not {value}")
+
+
+@dataclass
+class DataConfig:
+    """The text.
+
+    dataset: tiny_shakespeare, aab, or the path of a UTF-8 text file or a folder of .txt files
+    val_fraction: share of the text, at its end, kept for validation
+    normalize_newlines: read CRLF and CR as LF
+    map_above_mb: ids that take more megabytes than this stay on disk, memory-mapped
+    """
+
+    dataset: str = "tiny_shakespeare"
+    val_fraction: float = 0.1
+    normalize_newlines: bool = False
+    map_above_mb: int = 1024
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "map_above_mb")
+        if not 0 < self.val_fraction < 1:
+            raise ValueError(f"val_fraction must lie between 0 and 1, not {self.val_fraction}")
+
+
+@dataclass
+class OptimConfig:
+    """How the weights follow the gradient.
+
+    optimizer: adamw, or muon for the matrices inside the blocks and adamw for the rest
+    learning_rate: peak for the matrices inside the blocks
+    embedding_learning_rate: peak for the embeddings; null means learning_rate
+    head_learning_rate: peak for the output head; null means learning_rate
+    vector_learning_rate: peak for LayerNorms and biases; null means learning_rate
+    beta1: adamw's decay of the mean gradient
+    beta2: adamw's decay of the mean squared gradient
+    momentum: muon's decay of the mean gradient
+    weight_decay: pull of the matrices towards zero, times the learning rate
+    grad_clip: largest norm of the gradient, above which it is scaled down; 0 turns it off
+    warmup_steps: steps over which the learning rate rises to its peak
+    decay: how the learning rate falls after that
+    final_share: what is left of the peak at the last step
+    """
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = 1e-3
+    embedding_learning_rate: float | None = None
+    head_learning_rate: float | None = None
+    vector_learning_rate: float | None = None
+    beta1: float = 0.9
+    beta2: float = 0.99
+    momentum: float = 0.95
+    weight_decay: float = 0.1
+    grad_clip: float = 1.0
+    warmup_steps: int = 100
+    decay: Literal["cosine", "linear", "none"] = "cosine"
+    final_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "learning_rate", "embedding_learning_rate", "head_learning_rate")
+        at_least(self, 0, "vector_learning_rate", "weight_decay", "grad_clip", "warmup_steps")
+        for name in ("beta1", "beta2", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                value = getattr(self, name)
+                raise ValueError(f"{name} must be at least 0 and below 1, not {value}")
+        if not 0 <= self.final_share <= 1:
+            raise ValueError(f"final_share must lie between 0 and 1, not {self.final_share}")
+
+
+@dataclass
+class TrainConfig:
+    """The run.
+
+    out_dir: the run's folder; null means checkpoints/ and the name of the settings file
+    init_from: a checkpoint whose weights and vocabulary to start from, for fine-tuning
+    seed: decides the first weights, the batches and dropout
+    max_steps: updates of the weights
+    batch_size: windows of the text in one update
+    grad_accum: parts in which a batch passes through the model, to save memory
+    eval_every: steps between evaluations, each of which also saves
+    patience: evaluations without a better val_loss before the run ends early; 0 turns it off
+    dtype: precision of the matrix products; auto means bfloat16 where the hardware has it
+    compile: whether torch.compile makes the steps faster after a start that is slower
+    """
+
+    out_dir: str | None = None
+    init_from: str | None = None
+    seed: int = 1
+    max_steps: int = 5000
+    batch_size: int = 64
+    grad_accum: int = 1
+    eval_every: int = 250
+    patience: int = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "max_steps", "batch_size", "grad_accum", "eval_every")
+        at_least(self, 0, "seed", "patience")
+        if self.batch_size % self.grad_accum:
+            raise ValueError(
+                f"batch_size={self.batch_size} cannot be cut into grad_accum={self.grad_accum} "
+                "equal parts; change one of them"
+            )
+
+
+@dataclass
+class Config:
+    """All settings of a run. `model.vocab_size` is 1 until the text is known."""
+
+    model: GPTConfig = field(default_factory=lambda: GPTConfig(vocab_size=1))
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain containers, as they stand in a settings file; `build` reads them back."""
+        sections = dataclasses.asdict(self)
+        del sections["model"]["vocab_size"]
+        return sections
