@@ -1,0 +1,219 @@
+"""A text as ids: read, encoded, split, and cut into the windows that training and evaluation see.
+
+Text is read piece by piece and never held whole, so that it may be larger than the memory.
+"""
+
+import codecs
+import hashlib
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data import aab, tiny_shakespeare
+from data.tokenizer import CODE_POINTS, CharTokenizer, UnknownCharacters, code_points
+from errors import UserError
+from settings import DataConfig
+
+PIECE = 1 << 20  # bytes read at a time
+
+
+@dataclass
+class Corpus:
+    """A text, ready for training.
+
+    tokenizer: its vocabulary, sorted, or the one it was encoded with
+    train, val: ids (N,), uint8 where the vocabulary allows, otherwise int32
+    fingerprint: sha256 of the text, to notice on resuming that it changed
+    """
+
+    tokenizer: CharTokenizer
+    train: Tensor
+    val: Tensor
+    fingerprint: str
+
+
+def source_files(dataset: str) -> list[Path]:
+    """The file, or the .txt files of a folder in the order of their names. Raises UserError."""
+    if dataset == "tiny_shakespeare":
+        return [tiny_shakespeare.fetch()]
+    path = Path(dataset)
+    if path.is_dir():
+        files = sorted(file for file in path.glob("*.txt") if file.is_file())
+        if not files:
+            raise UserError(f"the folder {path} has no .txt file; put the text there as UTF-8")
+        return files
+    if not path.exists():
+        raise UserError(
+            f"data.dataset={dataset} is neither tiny_shakespeare, aab, nor a file or folder that "
+            "exists; give the path of a UTF-8 text"
+        )
+    if not path.is_file():
+        raise UserError(f"{path} is no ordinary file; copy the text into one")
+    return [path]
+
+
+def read_file(path: Path) -> Iterator[str]:
+    """The text of a UTF-8 file in pieces, without its byte order mark. Raises UserError."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    done = 0  # bytes that earlier pieces took
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(PIECE):
+                waiting = len(decoder.getstate()[0])
+                text = decoder.decode(piece)
+                yield text.removeprefix("\ufeff") if done == 0 else text
+                done += len(piece)
+            waiting = len(decoder.getstate()[0])
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        offset = done - waiting + error.start
+        raise UserError(
+            f"{path} is not UTF-8 at byte offset {offset}; save it as UTF-8, for example with "
+            f"iconv -f ENCODING -t UTF-8"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; mend that") from None
+
+
+def read_text(config: DataConfig) -> Iterator[str]:
+    """The text of the dataset in pieces; files of a folder are joined as they are."""
+    if config.dataset == "aab":
+        yield aab.text()
+        return
+    newlines = io.IncrementalNewlineDecoder(None, translate=True)
+    for path in source_files(config.dataset):
+        for piece in read_file(path):
+            yield newlines.decode(piece) if config.normalize_newlines else piece
+    if config.normalize_newlines:
+        yield newlines.decode("", final=True)
+
+
+def survey(config: DataConfig) -> tuple[str, int, str]:
+    """A first pass over the text: its distinct characters, its length and its sha256."""
+    seen = np.zeros(CODE_POINTS, dtype=bool)
+    length, digest = 0, hashlib.sha256()
+    for piece in read_text(config):
+        seen[code_points(piece)] = True
+        length += len(piece)
+        digest.update(piece.encode())
+    return "".join(map(chr, np.flatnonzero(seen))), length, digest.hexdigest()
+
+
+def load(
+    config: DataConfig, block_size: int, device: torch.device, *, chars: str | None, scratch: Path
+) -> Corpus:
+    """Read, encode and split the text of `config`.
+
+    `chars` is the vocabulary to keep to; None takes the text's own. Ids larger than
+    `config.map_above_mb` go to the file `scratch` and are memory-mapped; others go to `device`.
+    Raises UserError when the text cannot be read, is too short or has other characters.
+    """
+    found, length, fingerprint = survey(config)
+    train_size = check_length(config, length, block_size)
+    tokenizer = CharTokenizer(chars or found)
+    try:
+        tokenizer.encode(found)
+    except UnknownCharacters as error:
+        raise UserError(
+            f"the text has {error} to the model; take them out, or train a new model on it"
+        ) from None
+    ids, device = allocate(length, tokenizer.dtype, config, device, scratch)
+    start = 0
+    for piece in read_text(config):
+        ids[start : start + len(piece)] = tokenizer.encode(piece)
+        start += len(piece)
+    ids = ids.to(device)
+    return Corpus(tokenizer, ids[:train_size], ids[train_size:], fingerprint)
+
+
+def check_length(config: DataConfig, length: int, block_size: int) -> int:
+    """Characters in the training split, or UserError unless both splits hold one window."""
+    val_size = int(length * config.val_fraction)
+    if min(val_size, length - val_size) <= block_size:
+        share = min(config.val_fraction, 1 - config.val_fraction)
+        needed = math.ceil((block_size + 1) / share)
+        raise UserError(
+            f"{config.dataset} has {length} characters, but with windows of "
+            f"model.block_size={block_size} and data.val_fraction={config.val_fraction} about "
+            f"{needed} are needed; take a longer text or a smaller model.block_size"
+        )
+    return length - val_size
+
+
+def allocate(
+    length: int, dtype: torch.dtype, config: DataConfig, device: torch.device, scratch: Path
+) -> tuple[Tensor, torch.device]:
+    """Room for `length` ids and the device they are to live on: memory, or a mapped file."""
+    if length * dtype.itemsize <= config.map_above_mb << 20:
+        return torch.empty(length, dtype=dtype), device
+    try:
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        scratch.unlink(missing_ok=True)
+        ids = torch.from_file(str(scratch), shared=True, size=length, dtype=dtype)
+        scratch.unlink()  # the mapping keeps it alive, and nothing stays behind
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{scratch} cannot hold the ids of the text: {error}; make room") from None
+    return ids, torch.device("cpu")
+
+
+class Batches:
+    """The training windows of every step, as a pure function of (seed, step).
+
+    An epoch starts at a random offset and cuts the text into windows side by side, which then
+    come in random order: no character comes twice before all have come once.
+    """
+
+    def __init__(self, ids: Tensor, batch_size: int, block_size: int, seed: int) -> None:
+        self.ids, self.seed = ids, seed
+        self.batch_size, self.block_size = batch_size, block_size
+        self.windows = max(1, len(ids) // block_size - 1)  # in an epoch, wherever it starts
+        self.epoch, self.starts = -1, torch.empty(0, dtype=torch.long)
+
+    def window_starts(self, epoch: int) -> Tensor:
+        """Where the windows of an epoch begin, in their order, (windows,)."""
+        if epoch != self.epoch:
+            generator = torch.Generator().manual_seed(mix(self.seed, "epoch", epoch))
+            slack = len(self.ids) - 1 - self.windows * self.block_size
+            offset = torch.randint(min(slack, self.block_size - 1) + 1, (1,), generator=generator)
+            order = torch.randperm(self.windows, generator=generator)
+            self.epoch, self.starts = epoch, offset + order * self.block_size
+        return self.starts
+
+    def __call__(self, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The idx and targets of `step`, both (B, T) int64 on `device`."""
+        wanted = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, places = wanted // self.windows, wanted % self.windows
+        starts = torch.cat(
+            [self.window_starts(int(e))[places[epochs == e]] for e in epochs.unique()]
+        )
+        span = torch.arange(self.block_size + 1)
+        at = (starts[:, None] + span).to(self.ids.device, non_blocking=True)  # (B, T + 1)
+        window = self.ids[at].to(device, torch.long)
+        return window[:, :-1], window[:, 1:]
+
+
+def mix(*parts: int | str) -> int:
+    """One seed out of several parts, so that neighbouring ones have nothing in common."""
+    digest = hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def eval_windows(ids: Tensor, block_size: int, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """All of `ids` but the first as targets, once each, in windows side by side.
+
+    Yields idx and targets, both (up to `rows`, T), and last the rest, (1, less than T).
+    """
+    windows = (len(ids) - 1) // block_size
+    for first in range(0, windows, rows):
+        last = min(first + rows, windows)
+        piece = ids[first * block_size : last * block_size + 1].long()
+        yield piece[:-1].view(-1, block_size), piece[1:].view(-1, block_size)
+    rest = ids[windows * block_size :].long()
+    if len(rest) > 1:
+        yield rest[None, :-1], rest[None, 1:]
