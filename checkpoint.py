@@ -1,0 +1,109 @@
+"""The only place that saves or loads a model: atomic, safe, versioned.
+
+A checkpoint is one file of plain containers and tensors:
+
+    format       the number of this layout
+    model        the fields of GPTConfig
+    chars        the vocabulary, in the order of its ids
+    weights      the state dict of the model
+    settings     the sections of the run's Config
+    fingerprint  sha256 of the text
+    optimizer    what the optimizer remembers
+    progress     where the run stands: step, best_loss, ...
+"""
+
+import dataclasses
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from errors import UserError
+from files import write_whole
+from model import GPT, GPTConfig
+
+FORMAT = 1
+RUNS = Path("checkpoints")
+LAST, BEST = "last.pt", "best.pt"
+
+
+@dataclass
+class Checkpoint:
+    """A model, its vocabulary, and the run that made it. Tensors are on the CPU once loaded."""
+
+    model: GPTConfig
+    chars: str
+    weights: dict[str, Tensor]
+    settings: dict[str, dict[str, Any]]
+    fingerprint: str
+    optimizer: list[dict[int, dict[str, Tensor]]]
+    progress: dict[str, int | float]
+
+    def build(self) -> GPT:
+        """The model, with its weights, in evaluation mode."""
+        model = GPT(self.model)
+        model.load_state_dict(self.weights, strict=True)
+        return model.eval()
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` to `path` whole or not at all. Raises Fault where that fails."""
+    fields = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
+    content = {"format": FORMAT, **fields, "model": dataclasses.asdict(checkpoint.model)}
+    write_whole(path, lambda file: torch.save(content, file))
+
+
+def load(path: Path) -> Checkpoint:
+    """Read the checkpoint at `path`, a file. Never runs code from it. Raises UserError."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no checkpoint {path}; train one, or name another") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; name another file") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} is damaged or no checkpoint of this program; {other(path)}"
+        ) from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise UserError(f"{path} is no checkpoint of this program; {other(path)}")
+    if content.pop("format") != FORMAT:
+        raise UserError(f"{path} is not of format {FORMAT}; use the version that wrote it")
+    try:
+        checkpoint = Checkpoint(**{**content, "model": GPTConfig(**content["model"])})
+        with torch.device("meta"):
+            GPT(checkpoint.model).load_state_dict(checkpoint.weights, strict=True, assign=True)
+    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} lacks parts of a checkpoint; {other(path)}") from error
+    return checkpoint
+
+
+def other(path: Path) -> str:
+    """What to try in place of a checkpoint that cannot be used."""
+    twin = path.with_name(BEST if path.name == LAST else LAST)
+    return f"try {twin}" if twin.is_file() else "name another file"
+
+
+def newest_run() -> Path | None:
+    """The run folder that saved last; None when there is no run."""
+    saved = [*RUNS.glob(f"*/{LAST}"), *RUNS.glob(f"*/{BEST}")]
+    return max(saved, key=lambda file: file.stat().st_mtime).parent if saved else None
+
+
+def locate(path: Path | None) -> Path:
+    """The file to sample from: `path`, the best one of a run folder, or of the newest run."""
+    folder = path or newest_run()
+    if folder is None:
+        raise UserError(
+            f"there is no run in {RUNS}/ yet; "
+            "train one with: python train.py --config tiny_shakespeare.yaml"
+        )
+    if not folder.is_dir():
+        return folder
+    for name in (BEST, LAST):
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"the folder {folder} has no {BEST} or {LAST}; name a run folder or a file")
