@@ -1,0 +1,139 @@
+"""Write text with a trained model.
+
+    python sample.py --ckpt                                    the newest run
+    python sample.py --ckpt checkpoints/mine --prompt "ROMEO:" --temperature 0.8
+
+Text goes to standard output as it is made, everything else to standard error.
+"""
+
+import argparse
+import itertools
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import torch
+
+import checkpoint
+import device
+from data.tokenizer import CharTokenizer, UnknownCharacters
+from errors import Parser, UserError, run
+from generate import generate
+
+
+def bounded(kind: type, low: float, high: float = math.inf) -> Callable[[str], int | float]:
+    """A reader of command-line numbers which refuses those below `low` or above `high`."""
+
+    def read(text: str) -> int | float:
+        value = kind(text)
+        if not low <= value <= high:  # NaN is refused too
+            upper = "" if high == math.inf else f" and at most {high:g}"
+            raise argparse.ArgumentTypeError(f"must be at least {low:g}{upper}, not {text}")
+        return value
+
+    read.__name__ = "whole number" if kind is int else "number"  # argparse's messages say it
+    return read
+
+
+def parser() -> Parser:
+    """The command line of sample.py."""
+    p = Parser(prog="sample.py", description=__doc__)
+    add = p.add_argument
+    add(
+        "--ckpt", nargs="?", type=Path, metavar="PATH", help="a run folder or file; default: newest"
+    )
+    add("--prompt", help="text to continue; default: a newline")
+    add("--prompt-file", metavar="PATH", help="file with the text to continue; - reads a pipe")
+    count, seed = bounded(int, 0), bounded(int, 0, 2**63 - 1)
+    add("--max-new-tokens", type=count, default=500, help="characters to write; default: 500")
+    add("--num-samples", type=bounded(int, 1), default=1, help="texts to write; default: 1")
+    add("--temperature", type=bounded(float, 0, 1e6), default=0.8, help="0 is greedy; default: 0.8")
+    add("--top-k", type=bounded(int, 1), help="choose among the k likeliest characters")
+    add("--top-p", type=bounded(float, 1e-9, 1), help="choose among the likeliest of this share")
+    add("--stop", metavar="TEXT", help="end a sample before this text")
+    add("--seed", type=seed, default=1, help="same seed, same text; default: 1")
+    add("--unknown", choices=("error", "skip"), default="error", help="default: error")
+    add("--device", choices=device.CHOICES, default="auto", help="default: auto")
+    return p
+
+
+def read_file(name: str) -> str:
+    """The UTF-8 text of the file `name`, or of standard input for `-`. Raises UserError."""
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"--prompt-file {name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"--prompt-file {name} is not UTF-8 at byte offset {error.start}; save it as UTF-8"
+        ) from None
+
+
+def read_prompt(args: argparse.Namespace, tokenizer: CharTokenizer) -> str:
+    """The text to continue, only characters that the model knows. Raises UserError."""
+    if args.prompt is not None and args.prompt_file is not None:
+        raise UserError("--prompt and --prompt-file exclude each other; give one")
+    prompt = args.prompt if args.prompt_file is None else read_file(args.prompt_file)
+    if prompt is None:
+        prompt = tokenizer.default_prompt
+    try:
+        known = tokenizer.decode(tokenizer.encode(prompt, args.unknown))
+    except UnknownCharacters as error:
+        raise UserError(f"the prompt has {error} to this model; use --unknown skip") from None
+    if not known:
+        raise UserError(f"the prompt {prompt!r} has no character to start from; give at least one")
+    return known
+
+
+def until(chars: Iterable[str], stop: str | None) -> Iterator[str]:
+    """Pass `chars` on up to the first `stop`, which is left out; what may begin it waits."""
+    held = ""
+    for char in chars:
+        held += char
+        if held == stop:
+            return
+        sure = len(held) if stop is None else 0
+        while sure < len(held) and not stop.startswith(held[sure:]):
+            sure += 1
+        yield held[:sure]
+        held = held[sure:]
+    yield held
+
+
+def command(args: argparse.Namespace) -> int:
+    """Write the samples that `args` ask for."""
+    place = device.pick(args.device)
+    path = checkpoint.locate(args.ckpt)
+    saved = checkpoint.load(path)
+    tokenizer = CharTokenizer(saved.chars)
+    prompt = read_prompt(args, tokenizer)
+    print(f"{path}, step {saved.progress['step']}", file=sys.stderr)
+    idx = tokenizer.encode(prompt).long().expand(args.num_samples, -1)  # (B, T)
+    steps = generate(
+        saved.build().to(place),
+        idx.to(place),
+        args.max_new_tokens,
+        torch.Generator(place).manual_seed(args.seed),
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+    )
+    for row, new in enumerate(itertools.tee(steps, args.num_samples)):
+        if args.num_samples > 1:
+            print(f"--- sample {row + 1} of {args.num_samples}", file=sys.stderr, flush=True)
+        print(prompt, end="", flush=True)
+        for text in until((tokenizer.chars[ids[row]] for ids in new), args.stop):
+            print(text, end="", flush=True)
+        print()
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line `argv` and return the exit status."""
+    return run(command, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""One run of training: its model, its optimizer, its batches, and where it stands."""
+
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from checkpoint import Checkpoint
+from data.corpus import Batches, Corpus, eval_windows, mix
+from device import autocast
+from errors import Fault
+from model import GPT
+from optim import Optimizer, schedule
+from settings import Config
+
+EVAL_CHARACTERS = 1 << 14  # predicted at a time in an evaluation
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with it.
+
+    step: updates so far
+    best_loss: lowest val_loss so far, nats per character
+    stale: evaluations since that one
+    seconds: time spent in updates, evaluations and saves left out
+    loss_sum, loss_count: training loss of the updates since the last evaluation
+    """
+
+    step: int = 0
+    best_loss: float = math.inf
+    stale: int = 0
+    seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean loss in nats per character: logits (B, T, V), targets (B, T) -> scalar."""
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+class Trainer:
+    """Updates and measures a model. Every update is a pure function of the state and the step."""
+
+    def __init__(self, model: GPT, corpus: Corpus, config: Config, device: torch.device) -> None:
+        self.model, self.corpus, self.config, self.device = model, corpus, config, device
+        self.optimizer = Optimizer(model, config.optim)
+        train = config.train
+        self.batches = Batches(corpus.train, train.batch_size, model.config.block_size, train.seed)
+        self.forward = self.compiled() if train.compile else model
+        self.progress = Progress()
+        self.loss_sum = torch.zeros((), device=device)  # read only now and then: a GPU would wait
+        self.started: float | None = None  # when the clock was set going
+
+    def compiled(self) -> Callable[[Tensor], Tensor]:
+        """The model compiled for a part of a batch, or with a warning as it is if that fails."""
+        idx, _ = self.batches(0, self.device)
+        try:
+            forward = torch.compile(self.model)
+            with autocast(self.device, self.config.train.dtype):
+                forward(idx.chunk(self.config.train.grad_accum)[0]).sum().backward()
+        except Exception as error:  # whatever a compiler throws, training goes on
+            reason = " ".join(str(error).split())[:200]
+            print(f"torch.compile failed ({reason}); going on without it", file=sys.stderr)
+            forward = self.model
+        self.model.zero_grad()
+        return forward
+
+    def learning_rate_share(self) -> float:
+        """Share of the peak learning rates in the next update."""
+        return schedule(self.progress.step, self.config.train.max_steps, self.config.optim)
+
+    def update(self) -> None:
+        """One step: the batch in `grad_accum` parts, then the optimizer."""
+        self.started = self.started or time.perf_counter()
+        config, step = self.config.train, self.progress.step
+        torch.manual_seed(mix(config.seed, "dropout", step))
+        idx, targets = self.batches(step, self.device)  # each (B, T)
+        parts = config.grad_accum
+        loss = torch.zeros((), device=self.device)
+        for part, part_targets in zip(idx.chunk(parts), targets.chunk(parts), strict=True):
+            with autocast(self.device, config.dtype):
+                part_loss = cross_entropy(self.forward(part), part_targets) / parts
+            part_loss.backward()
+            loss += part_loss.detach()
+        clip = self.config.optim.grad_clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        self.optimizer.step(self.learning_rate_share())
+        self.loss_sum += loss + 0 * norm  # a norm that is not finite shows as NaN
+        self.progress.loss_count += 1
+        self.progress.step += 1
+
+    def pause(self) -> float:
+        """Stop the clock and return the mean loss of the updates since the last evaluation.
+
+        Raises Fault when a loss or a gradient was not finite.
+        """
+        progress = self.progress
+        progress.loss_sum = self.loss_sum.item()
+        if self.started is not None:
+            progress.seconds += time.perf_counter() - self.started
+        self.started = None
+        self.check_finite(torch.tensor(progress.loss_sum))
+        return progress.loss_sum / max(1, progress.loss_count)
+
+    def check_finite(self, *tensors: Tensor) -> None:
+        """Raise Fault when a value is not finite: the weights are then lost."""
+        if not all(tensor.isfinite().all() for tensor in tensors):
+            rate = self.config.optim.learning_rate * self.learning_rate_share()
+            raise Fault(
+                f"loss, gradient or weights are not finite at step {self.progress.step} "
+                f"(learning_rate {rate:.3g}); go on from the last save with --resume and a lower "
+                "optim.learning_rate or optim.grad_clip"
+            )
+
+    @torch.inference_mode()
+    def evaluate(self) -> float:
+        """val_loss: the mean over the whole validation split, nats per character."""
+        block_size = self.model.config.block_size
+        rows = max(1, EVAL_CHARACTERS // block_size)
+        total, count = 0.0, 0
+        self.model.eval()
+        for idx, targets in eval_windows(self.corpus.val, block_size, rows):
+            with autocast(self.device, self.config.train.dtype):
+                logits = self.model(idx.to(self.device))
+                loss = cross_entropy(logits, targets.to(self.device))
+            total += loss.item() * targets.numel()
+            count += targets.numel()
+        self.model.train()
+        return total / count
+
+    def measure(self) -> dict[str, int | float]:
+        """Evaluate, note whether this is the best so far, and return the record of it."""
+        progress, config = self.progress, self.config
+        train_loss = self.pause()
+        val_loss = self.evaluate()
+        self.check_finite(torch.tensor(val_loss))
+        progress.loss_sum, progress.loss_count = 0.0, 0
+        self.loss_sum.zero_()
+        progress.stale += 1
+        if val_loss < progress.best_loss:
+            progress.best_loss, progress.stale = val_loss, 0
+        return {
+            "step": progress.step,
+            "seconds": round(progress.seconds, 3),
+            "train_loss": train_loss,
+            "val_loss": val_loss,
+            "learning_rate": config.optim.learning_rate * self.learning_rate_share(),
+            "chars_per_second": round(self.chars_per_second()),
+        }
+
+    def chars_per_second(self) -> float:
+        """Characters trained on per second of updates, over the whole run."""
+        chars = self.progress.step * self.batches.batch_size * self.batches.block_size
+        return chars / max(self.progress.seconds, 1e-9)
+
+    def done(self) -> bool:
+        """Whether all steps are made, or the patience is used up."""
+        patience = self.config.train.patience
+        stalled = 0 < patience <= self.progress.stale
+        return stalled or self.progress.step >= self.config.train.max_steps
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything that going on exactly from here takes. Raises Fault as check_finite does."""
+        self.check_finite(*self.model.parameters())
+        return Checkpoint(
+            model=self.model.config,
+            chars=self.corpus.tokenizer.chars,
+            weights=self.model.state_dict(),
+            settings=self.config.to_dict(),
+            fingerprint=self.corpus.fingerprint,
+            optimizer=self.optimizer.state(),
+            progress=dataclasses.asdict(self.progress),
+        )
+
+    def resume(self, saved: Checkpoint) -> None:
+        """Take up the optimizer and the progress of `saved`, whose weights the model has."""
+        self.optimizer.load_state(saved.optimizer)
+        self.progress = Progress(**saved.progress)
+        self.loss_sum.fill_(self.progress.loss_sum)
