@@ -13,7 +13,8 @@ A checkpoint is one file of plain containers and tensors:
 """
 
 import dataclasses
-import pickle
+import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,32 +54,49 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path` whole or not at all. Raises Fault where that fails."""
     fields = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
     content = {"format": FORMAT, **fields, "model": dataclasses.asdict(checkpoint.model)}
-    write_whole(path, lambda file: torch.save(content, file))
+    buffer = io.BytesIO()  # so that what can fail below is the disk alone
+    torch.save(content, buffer)
+    write_whole(path, buffer.getbuffer())
 
 
 def load(path: Path) -> Checkpoint:
     """Read the checkpoint at `path`, a file. Never runs code from it. Raises UserError."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        raw = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"there is no checkpoint {path}; train one, or name another") from None
+        raise UserError(f"there is no checkpoint {path}; {other(path)}") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; name another file") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path} is damaged or no checkpoint of this program; {other(path)}"
-        ) from error
+        raise UserError(f"{path} cannot be read: {error.strerror}; {other(path)}") from None
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes can make it raise anything
+        raise UserError(f"{path} is damaged or no checkpoint; {other(path)}") from error
     if not isinstance(content, dict) or "format" not in content:
-        raise UserError(f"{path} is no checkpoint of this program; {other(path)}")
+        raise UserError(f"{path} is no checkpoint; {other(path)}")
     if content.pop("format") != FORMAT:
         raise UserError(f"{path} is not of format {FORMAT}; use the version that wrote it")
     try:
         checkpoint = Checkpoint(**{**content, "model": GPTConfig(**content["model"])})
-        with torch.device("meta"):
-            GPT(checkpoint.model).load_state_dict(checkpoint.weights, strict=True, assign=True)
+        check(checkpoint)
     except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} lacks parts of a checkpoint; {other(path)}") from error
+        raise UserError(f"{path} is damaged; {other(path)}") from error
     return checkpoint
+
+
+def check(checkpoint: Checkpoint) -> None:
+    """Raise ValueError unless the parts of `checkpoint` fit together and are finite."""
+    with torch.device("meta"):
+        expected = GPT(checkpoint.model).state_dict()
+    shapes = {name: weight.shape for name, weight in checkpoint.weights.items()}
+    if shapes != {name: weight.shape for name, weight in expected.items()}:
+        raise ValueError("the weights do not fit the model")
+    if not all(weight.isfinite().all() for weight in checkpoint.weights.values()):
+        raise ValueError("the weights are not finite")
+    if not len(checkpoint.chars) == len(set(checkpoint.chars)) == checkpoint.model.vocab_size:
+        raise ValueError("the vocabulary does not fit the model")
+    if "step" not in checkpoint.progress:
+        raise ValueError("the progress has no step")
 
 
 def other(path: Path) -> str:

@@ -2,9 +2,12 @@
 
 import dataclasses
 import difflib
+import inspect
 import math
+import os
 import re
 import types
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -115,39 +118,44 @@ class Loader(yaml.BaseLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         """Refuse keys that stand twice, of which YAML would silently take the last."""
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ConfigError(f"{show(key)} stands twice; keep one")
-        return super().construct_mapping(node, deep)
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            twice = Counter(key.value for key, _ in node.value).most_common(1)[0][0]
+            raise ConfigError(f"{show(twice)} stands twice; keep one")
+        return mapping
 
 
 def read_yaml(path: Path) -> dict[str, dict[str, Any]]:
     """The sections of a settings file, their values still text. Raises ConfigError."""
     try:
-        raw = path.read_bytes()
-        if len(raw) > LARGEST_FILE:
-            raise ConfigError(f"{len(raw)} bytes are too many for settings; is it the right file?")
-        sections = yaml.load(raw.decode("utf-8-sig"), Loader) or {}
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise ConfigError(f"{size} bytes are too many for settings; is it the right file?")
+        sections = yaml.load(path.read_bytes().decode(), Loader)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{path} is not YAML: {reason}") from None
-    if not isinstance(sections, dict):
+    if sections is not None and not isinstance(sections, dict):
         raise ConfigError(f"{path} holds {show(sections)}; it should hold sections such as model:")
-    return sections
+    return without_empty(sections or {})
+
+
+def without_empty(sections: dict[str, Any]) -> dict[str, Any]:
+    """Leave out sections below which nothing is written."""
+    return {section: values for section, values in sections.items() if values != ""}
 
 
 def find(name: str) -> Path:
     """The settings file `name`: a path, or a name in configs/, with or without .yaml."""
     for path in (Path(name), CONFIGS / name, CONFIGS / f"{name}.yaml"):
-        if path.is_file():
+        if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
             return path
     there = ", ".join(sorted(path.name for path in CONFIGS.glob("*.yaml")))
-    raise ConfigError(f"there is no settings file {name}; configs/ has {there}")
+    raise ConfigError(f"there is no settings file {show(name)}; configs/ has {there}")
 
 
 def parse_overrides(overrides: list[str]) -> dict[str, dict[str, Any]]:
@@ -189,6 +197,7 @@ def load(path: Path, overrides: list[str], *, use_gpu: bool) -> Config:
     try:
         if not isinstance(cpu, dict):
             raise ConfigError(f"section cpu holds sections, not {show(cpu)}")
+        cpu = without_empty(cpu)
         build(layer, cpu)  # both halves are checked on every machine
         build(layer)
     except ConfigError as error:
@@ -205,7 +214,7 @@ def describe() -> str:
     """Every setting with its default and its meaning, for --help."""
     lines = ["settings, each with its default:"]
     for section, cls in SECTIONS.items():
-        meanings = re.findall(r"^    (\w+): (.*)$", cls.__doc__, flags=re.MULTILINE)
+        meanings = re.findall(r"^(\w+): (.*)$", inspect.cleandoc(cls.__doc__), flags=re.MULTILINE)
         defaults = {name: f.default for name, f in settings_of(section).items()}
         for name, meaning in meanings:
             if name in defaults:

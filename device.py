@@ -33,15 +33,21 @@ def has_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def autocast(device: torch.device, dtype: str) -> contextlib.AbstractContextManager:
-    """The context in which a model runs at `dtype`: auto, float32 or bfloat16.
+def set_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of the matrix products at the precision called `name`.
 
-    Weights stay float32. On a CPU float32 products may go through oneDNN, which has the same
-    accuracy there and is about twice as fast; that holds for the whole process.
+    auto is bfloat16 where the hardware has it. On a CPU that has it not, auto lets oneDNN take
+    over the float32 products, for the whole process: it chooses the fastest way it knows.
     """
-    wanted = has_bfloat16(device) if dtype == "auto" else dtype == "bfloat16"
-    if wanted:
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    if device.type == "cpu":
+    if name == "auto" and has_bfloat16(device):
+        return torch.bfloat16
+    if name == "auto" and device.type == "cpu":
         torch.set_float32_matmul_precision("medium")
-    return contextlib.nullcontext()
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+    """The context in which a model of float32 weights computes at `dtype`."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)

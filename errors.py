@@ -24,7 +24,9 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one sentence too, and which knows `--debug`."""
 
     def __init__(self, **kwargs) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs
+        )
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def error(self, message: str) -> NoReturn:
@@ -37,14 +39,27 @@ def run(
     """Parse `argv` (default: the command line), call `command`, and return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        return command(parser.parse_args(argv))
+        status = command(parser.parse_intermixed_args(argv))
+        sys.stdout.flush()
+        return status
     except UserError as error:
         if "--debug" in argv:
             raise
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return error.status
+        return tell(parser, str(error), error.status)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:  # a path or a disk that nothing above foresaw
+        if "--debug" in argv:
+            raise
+        where = f"{str(error.filename)[:200]}: " if error.filename else ""
+        remedy = "check the path, its permissions and the room on the disk"
+        return tell(parser, f"{where}{error.strerror or error}; {remedy}", Fault.status)
+
+
+def tell(parser: Parser, message: str, status: int) -> int:
+    """Print an error as one line, and return the exit status."""
+    print(f"{parser.prog}: {message}".replace("\n", " "), file=sys.stderr)
+    return status

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from errors import Fault
 
 
-def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> Path:
+def write_whole(path: Path, content: bytes | memoryview | Callable[[BinaryIO], object]) -> Path:
     """Write a temporary file in the folder of `path`, then move it into place.
 
     `content` is the bytes, or a function that writes them to the open file.

@@ -15,15 +15,15 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """Leave the fewest most likely characters that have probability p together; (B, V).
+    """Leave the fewest most likely characters that have probability p > 0 together; (B, V).
 
     Nucleus sampling: Holtzman et al. 2019, arXiv:1904.09751.
     """
     logits, ids = logits.sort(descending=True, stable=True)
     probs = logits.softmax(dim=-1)
     before = probs.cumsum(dim=-1) - probs  # probability of the likelier ones
-    cut = (before >= p).index_fill(-1, ids.new_zeros(1), False)  # the likeliest always stays
-    return torch.empty_like(logits).scatter(-1, ids, logits.masked_fill(cut, -torch.inf))
+    kept = logits.masked_fill(before >= p, -torch.inf)
+    return torch.empty_like(logits).scatter(-1, ids, kept)
 
 
 def choose(
@@ -41,7 +41,7 @@ def choose(
     logits = logits / max(temperature, 1e-6)
     if top_k is not None:
         logits = keep_top_k(logits, top_k)
-    if top_p is not None:
+    if top_p is not None and top_p < 1:
         logits = keep_top_p(logits, top_p)
     return torch.multinomial(logits.softmax(dim=-1), num_samples=1, generator=generator)
 

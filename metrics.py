@@ -5,18 +5,23 @@ import math
 from pathlib import Path
 from typing import Any
 
+from errors import UserError
 from files import write_whole
 
 METRICS, PICTURE = "metrics.jsonl", "loss.png"
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The evaluations so far; a last line that a crash cut off is left out."""
+    """The evaluations so far; a last line that a crash cut off is left out. Raises UserError."""
     path = folder / METRICS
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # what follows the last line end is cut off
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        records = [json.loads(line) for line in lines[:-1]]  # what follows the last \n is cut off
+        return [{**record, "step": int(record["step"])} for record in records]
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"{path} is damaged; move it away to go on without it") from None
 
 
 def append(folder: Path, record: dict[str, Any]) -> None:

@@ -6,12 +6,15 @@ F feed-forward size, V vocabulary.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+
+Position = Literal["learned", "rotary"]
+Activation = Literal["gelu_tanh", "relu2"]
 
 
 @dataclass
@@ -43,8 +46,8 @@ class GPTConfig:
     ffn_size: int | None = None
     dropout: float = 0.0
     bias: bool = False
-    position: Literal["learned", "rotary"] = "rotary"
-    activation: Literal["gelu_tanh", "relu2"] = "relu2"
+    position: Position = "rotary"
+    activation: Activation = "relu2"
     tie_weights: bool = False
 
     def __post_init__(self) -> None:
@@ -65,6 +68,9 @@ class GPTConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}")
+        for name, choices in (("position", Position), ("activation", Activation)):
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(f"{name} is one of {', '.join(get_args(choices))}")
         if self.position == "rotary" and self.head_size % 2:
             raise ValueError(
                 f"rotary positions turn pairs of channels, so head_size={self.head_size} "
@@ -240,7 +246,8 @@ class GPT(nn.Module):
     def init_weights(self) -> None:
         """Normal(0, 0.02), and zero where a branch or the head should start silent.
 
-        A block that adds nothing at first lets the gradient reach every layer unchanged.
+        A block that adds nothing at first lets the gradient reach every layer unchanged. A tied
+        head then scores the repetition of a character by std * n_embd, which is kept small.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
@@ -251,6 +258,8 @@ class GPT(nn.Module):
             block.attn.proj.weight.zero_()
             block.ffwd.down.weight.zero_()
         self.lm_head.weight.zero_()
+        if self.config.tie_weights:
+            self.wte.weight.normal_(std=min(0.02, 1.5 / self.config.n_embd))
 
     def forward(self, idx: Tensor) -> Tensor:
         """idx (B, T) of ids -> logits (B, T, V). Raises ValueError when T exceeds block_size."""

@@ -13,8 +13,8 @@ from settings import OptimConfig
 def schedule(step: int, max_steps: int, config: OptimConfig) -> float:
     """Share of the peak learning rate at `step` (0 is the first): warm up, then decay.
 
-    Rises linearly over `warmup_steps`; `cosine` and `linear` end at `final_share` on the last
-    step, `none` stays at the peak.
+    Rises linearly over `warmup_steps`, then falls towards `final_share`, which it would reach one
+    step after the last; `none` stays at the peak.
     """
     if step < config.warmup_steps:
         return (step + 1) / (config.warmup_steps + 1)
@@ -57,9 +57,8 @@ class Optimizer:
         self.parts: list[torch.optim.Optimizer] = []
         if config.optimizer == "muon":
             self.parts.append(Muon([groups.pop("matrices")], momentum=config.momentum))
-        rest = [group for group in groups.values() if group["params"]]
         betas = (config.beta1, config.beta2)
-        self.parts.append(torch.optim.AdamW(rest, betas=betas, fused=True))
+        self.parts.append(torch.optim.AdamW(list(groups.values()), betas=betas, fused=True))
         self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
     def step(self, share: float) -> None:
@@ -75,13 +74,17 @@ class Optimizer:
         return [part.state_dict()["state"] for part in self.parts]
 
     def load_state(self, state: list[dict[int, dict[str, Tensor]]]) -> None:
-        """Remember what `state` says. Raises ValueError when it is of another optimizer."""
+        """Remember what `state` says. Raises ValueError when it is of other weights."""
         for part, remembered in zip(self.parts, state, strict=True):
+            if isinstance(part, torch.optim.AdamW) and remembered:  # its kernel trusts the shapes
+                params = [p for group in part.param_groups for p in group["params"]]
+                if [p.shape for p in params] != [s["exp_avg"].shape for s in remembered.values()]:
+                    raise ValueError("the optimizer's state is that of other weights")
             part.load_state_dict({**part.state_dict(), "state": remembered})
 
 
 def newton_schulz(x: Tensor) -> Tensor:
-    """Push all singular values of each matrix of a stack (..., m, n), m <= n, towards 1.
+    """Push all singular values of each matrix of a stack (n, rows, columns) towards 1.
 
     Five steps of a quintic iteration in bfloat16. The coefficients are Keller Jordan's, chosen
     for the steepest slope at zero: kellerjordan.github.io/posts/muon.
@@ -100,7 +103,8 @@ class Muon(torch.optim.Optimizer):
 
     The same updates as `torch.optim.Muon`, but all matrices of a shape are one stack, so that a
     model of many small heads takes a handful of matrix products a step and not hundreds.
-    Tall matrices are stacked transposed. The momentum of a stack is the state of its first matrix.
+    Tall matrices are stacked transposed. The momentum of a stack is the state of its first matrix,
+    so the same matrices must have a gradient at every step.
     """
 
     def __init__(

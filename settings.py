@@ -36,8 +36,10 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 0, "map_above_mb")
-        if not 0 < self.val_fraction < 1:
-            raise ValueError(f"val_fraction must lie between 0 and 1, not {self.val_fraction}")
+        if not 0.001 <= self.val_fraction <= 0.999:
+            raise ValueError(
+                f"val_fraction must lie between 0.001 and 0.999, not {self.val_fraction}"
+            )
 
 
 @dataclass
@@ -56,7 +58,7 @@ class OptimConfig:
     grad_clip: largest norm of the gradient, above which it is scaled down; 0 turns it off
     warmup_steps: steps over which the learning rate rises to its peak
     decay: how the learning rate falls after that
-    final_share: what is left of the peak at the last step
+    final_share: what would be left of the peak right after the last step
     """
 
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -133,5 +135,10 @@ class Config:
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Plain containers, as they stand in a settings file; `build` reads them back."""
         sections = dataclasses.asdict(self)
-        del sections["model"]["vocab_size"]
+        model = sections["model"]
+        del model["vocab_size"]
+        if model["head_size"] * model["n_head"] == model["n_embd"]:
+            model["head_size"] = None  # so that it still follows, in a file that is used again
+        if model["ffn_size"] == 4 * model["n_embd"]:
+            model["ffn_size"] = None
         return sections

@@ -8,6 +8,7 @@ python train.py --config tiny_shakespeare.yaml --resume              go on where
 import argparse
 import contextlib
 import dataclasses
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -111,8 +112,13 @@ def prepare(args: argparse.Namespace) -> tuple[Trainer, Path]:
     else:
         settings, folder = fresh_settings(args, use_gpu=use_gpu)
         saved, source = None, start_from(settings, args.overrides)
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is no folder; choose another one with train.out_dir=FOLDER")
         if folder.is_dir() and any(folder.iterdir()) and not args.overwrite:
-            raise UserError(f"{folder} is not empty; go on with --resume or anew with --overwrite")
+            raise UserError(
+                f"{folder} is not empty; go on with --resume, start anew with --overwrite, or "
+                "choose another folder with train.out_dir=FOLDER"
+            )
     text = corpus.load(
         settings.data,
         settings.model.block_size,
@@ -135,13 +141,14 @@ def prepare(args: argparse.Namespace) -> tuple[Trainer, Path]:
 
 def open_folder(trainer: Trainer, folder: Path, *, resume: bool) -> None:
     """Make the run folder what the run is about to go on from, before the first step."""
+    start = trainer.checkpoint()
     if resume:
         metrics.rewind(folder, trainer.progress.step)
     else:
         for name in (BEST, LAST, metrics.METRICS, metrics.PICTURE):
             (folder / name).unlink(missing_ok=True)
     write_whole(folder / SETTINGS, config.to_yaml(trainer.config).encode())
-    checkpoint.save(folder / LAST, trainer.checkpoint())
+    checkpoint.save(folder / LAST, start)
 
 
 class Stop:
@@ -152,7 +159,8 @@ class Stop:
 
     def note(self, number: int, frame: object) -> None:
         self.signal = number
-        signal.signal(number, signal.SIG_DFL)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -216,19 +224,28 @@ def finish(trainer: Trainer, folder: Path) -> None:
     print(f"\n{tokenizer.decode(ids)}\n")
     if trainer.progress.step < trainer.config.train.max_steps:
         print(f"ended early: no better val_loss in {trainer.progress.stale} evaluations")
-    print(f"best val_loss {trainer.progress.best_loss:.4f}; losses drawn in {picture}")
-    print(f"write more with: python sample.py --ckpt {folder}")
+    print(
+        f"best val_loss {trainer.progress.best_loss:.4f}" + (f", see {picture}" if picture else "")
+    )
+    print(f"write more with: python sample.py --ckpt {shlex.quote(str(folder))}")
+
+
+def introduce(trainer: Trainer, folder: Path) -> None:
+    """Say what is about to be trained, on what, where."""
+    text, dtype = trainer.corpus, str(trainer.dtype).removeprefix("torch.")
+    print(f"model  {trainer.model.parameter_count():,} parameters, {trainer.device.type}, {dtype}")
+    print(
+        f"text   {len(text.train):,} characters to train on, {len(text.val):,} to validate, "
+        f"{len(text.tokenizer.chars)} distinct"
+    )
+    print(f"run    {folder}")
 
 
 def command(args: argparse.Namespace) -> int:
     """Train as `args` say; 130 or 143 when a signal ended it."""
     trainer, folder = prepare(args)
     open_folder(trainer, folder, resume=args.resume)
-    size, text = trainer.model.parameter_count(), trainer.corpus
-    print(
-        f"{size:,} parameters on {trainer.device.type}; {len(text.train):,} characters to train "
-        f"on, {len(text.val):,} to validate, {len(text.tokenizer.chars)} distinct; run {folder}"
-    )
+    introduce(trainer, folder)
     stop = Stop()
     with stop.listening():
         fit(trainer, folder, stop)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from checkpoint import Checkpoint
 from data.corpus import Batches, Corpus, eval_windows, mix
-from device import autocast
-from errors import Fault
+from device import autocast, set_precision
+from errors import Fault, UserError
 from model import GPT
 from optim import Optimizer, schedule
 from settings import Config
@@ -51,8 +51,9 @@ class Trainer:
 
     def __init__(self, model: GPT, corpus: Corpus, config: Config, device: torch.device) -> None:
         self.model, self.corpus, self.config, self.device = model, corpus, config, device
-        self.optimizer = Optimizer(model, config.optim)
         train = config.train
+        self.dtype = set_precision(train.dtype, device)
+        self.optimizer = Optimizer(model, config.optim)
         self.batches = Batches(corpus.train, train.batch_size, model.config.block_size, train.seed)
         self.forward = self.compiled() if train.compile else model
         self.progress = Progress()
@@ -64,7 +65,7 @@ class Trainer:
         idx, _ = self.batches(0, self.device)
         try:
             forward = torch.compile(self.model)
-            with autocast(self.device, self.config.train.dtype):
+            with autocast(self.device, self.dtype):
                 forward(idx.chunk(self.config.train.grad_accum)[0]).sum().backward()
         except Exception as error:  # whatever a compiler throws, training goes on
             reason = " ".join(str(error).split())[:200]
@@ -73,9 +74,11 @@ class Trainer:
         self.model.zero_grad()
         return forward
 
-    def learning_rate_share(self) -> float:
-        """Share of the peak learning rates in the next update."""
-        return schedule(self.progress.step, self.config.train.max_steps, self.config.optim)
+    def learning_rate(self) -> float:
+        """Of the latest update, for the matrices."""
+        latest = max(0, self.progress.step - 1)
+        optim = self.config.optim
+        return optim.learning_rate * schedule(latest, self.config.train.max_steps, optim)
 
     def update(self) -> None:
         """One step: the batch in `grad_accum` parts, then the optimizer."""
@@ -86,13 +89,13 @@ class Trainer:
         parts = config.grad_accum
         loss = torch.zeros((), device=self.device)
         for part, part_targets in zip(idx.chunk(parts), targets.chunk(parts), strict=True):
-            with autocast(self.device, config.dtype):
+            with autocast(self.device, self.dtype):
                 part_loss = cross_entropy(self.forward(part), part_targets) / parts
             part_loss.backward()
             loss += part_loss.detach()
         clip = self.config.optim.grad_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
-        self.optimizer.step(self.learning_rate_share())
+        self.optimizer.step(schedule(step, config.max_steps, self.config.optim))
         self.loss_sum += loss + 0 * norm  # a norm that is not finite shows as NaN
         self.progress.loss_count += 1
         self.progress.step += 1
@@ -113,11 +116,10 @@ class Trainer:
     def check_finite(self, *tensors: Tensor) -> None:
         """Raise Fault when a value is not finite: the weights are then lost."""
         if not all(tensor.isfinite().all() for tensor in tensors):
-            rate = self.config.optim.learning_rate * self.learning_rate_share()
             raise Fault(
-                f"loss, gradient or weights are not finite at step {self.progress.step} "
-                f"(learning_rate {rate:.3g}); go on from the last save with --resume and a lower "
-                "optim.learning_rate or optim.grad_clip"
+                f"loss, gradient or weights are not finite at step {self.progress.step}, with "
+                f"learning_rate {self.learning_rate():.3g}; go on from the last save with --resume "
+                "and a lower optim.learning_rate or optim.grad_clip"
             )
 
     @torch.inference_mode()
@@ -128,7 +130,7 @@ class Trainer:
         total, count = 0.0, 0
         self.model.eval()
         for idx, targets in eval_windows(self.corpus.val, block_size, rows):
-            with autocast(self.device, self.config.train.dtype):
+            with autocast(self.device, self.dtype):
                 logits = self.model(idx.to(self.device))
                 loss = cross_entropy(logits, targets.to(self.device))
             total += loss.item() * targets.numel()
@@ -138,7 +140,7 @@ class Trainer:
 
     def measure(self) -> dict[str, int | float]:
         """Evaluate, note whether this is the best so far, and return the record of it."""
-        progress, config = self.progress, self.config
+        progress = self.progress
         train_loss = self.pause()
         val_loss = self.evaluate()
         self.check_finite(torch.tensor(val_loss))
@@ -152,7 +154,7 @@ class Trainer:
             "seconds": round(progress.seconds, 3),
             "train_loss": train_loss,
             "val_loss": val_loss,
-            "learning_rate": config.optim.learning_rate * self.learning_rate_share(),
+            "learning_rate": self.learning_rate(),
             "chars_per_second": round(self.chars_per_second()),
         }
 
@@ -173,7 +175,7 @@ class Trainer:
         return Checkpoint(
             model=self.model.config,
             chars=self.corpus.tokenizer.chars,
-            weights=self.model.state_dict(),
+            weights=dict(self.model.state_dict()),
             settings=self.config.to_dict(),
             fingerprint=self.corpus.fingerprint,
             optimizer=self.optimizer.state(),
@@ -181,7 +183,16 @@ class Trainer:
         )
 
     def resume(self, saved: Checkpoint) -> None:
-        """Take up the optimizer and the progress of `saved`, whose weights the model has."""
-        self.optimizer.load_state(saved.optimizer)
+        """Take up the optimizer and the progress of `saved`, whose weights the model has.
+
+        Raises UserError when they do not fit.
+        """
+        try:
+            self.optimizer.load_state(saved.optimizer)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                "the optimizer's memory in the checkpoint does not fit the model; start a new run "
+                "with train.init_from, which takes the weights alone"
+            ) from error
         self.progress = Progress(**saved.progress)
         self.loss_sum.fill_(self.progress.loss_sum)

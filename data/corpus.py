@@ -4,10 +4,12 @@ Text is read piece by piece and never held whole, so that it may be larger than 
 """
 
 import codecs
+import contextlib
 import hashlib
 import io
 import math
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from data import aab, tiny_shakespeare
 from data.tokenizer import CODE_POINTS, CharTokenizer, UnknownCharacters, code_points
-from errors import UserError
+from errors import Fault, UserError
 from settings import DataConfig
 
 PIECE = 1 << 20  # bytes read at a time
@@ -43,19 +45,22 @@ def source_files(dataset: str) -> list[Path]:
     if dataset == "tiny_shakespeare":
         return [tiny_shakespeare.fetch()]
     path = Path(dataset)
-    if path.is_dir():
-        files = sorted(file for file in path.glob("*.txt") if file.is_file())
-        if not files:
-            raise UserError(f"the folder {path} has no .txt file; put the text there as UTF-8")
-        return files
-    if not path.exists():
+    try:
+        path = path.expanduser()
+        mode = path.stat().st_mode
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"data.dataset={dataset} is neither tiny_shakespeare, aab, nor a file or folder that "
-            "exists; give the path of a UTF-8 text"
-        )
-    if not path.is_file():
+            f"data.dataset={dataset[:200]} is not tiny_shakespeare, not aab, and no file or folder "
+            f"to read ({getattr(error, 'strerror', error)}); give the path of a UTF-8 text"
+        ) from None
+    if stat.S_ISREG(mode):
+        return [path]
+    if not stat.S_ISDIR(mode):
         raise UserError(f"{path} is no ordinary file; copy the text into one")
-    return [path]
+    files = sorted(file for file in path.glob("*.txt") if file.is_file())
+    if not files:
+        raise UserError(f"the folder {path} has no .txt file; put the text there as UTF-8")
+    return files
 
 
 def read_file(path: Path) -> Iterator[str]:
@@ -123,43 +128,53 @@ def load(
         raise UserError(
             f"the text has {error} to the model; take them out, or train a new model on it"
         ) from None
-    ids, device = allocate(length, tokenizer.dtype, config, device, scratch)
-    start = 0
-    for piece in read_text(config):
-        ids[start : start + len(piece)] = tokenizer.encode(piece)
-        start += len(piece)
-    ids = ids.to(device)
+    pieces = (tokenizer.encode(piece) for piece in read_text(config))
+    if length * tokenizer.dtype.itemsize <= config.map_above_mb << 20:
+        ids = torch.cat(list(pieces)).to(device)
+    else:
+        ids = map_file(pieces, scratch, tokenizer.dtype)
+    if len(ids) != length:
+        raise UserError(f"{config.dataset} changed while it was read; try again")
     return Corpus(tokenizer, ids[:train_size], ids[train_size:], fingerprint)
+
+
+def map_file(pieces: Iterable[Tensor], scratch: Path, dtype: torch.dtype) -> Tensor:
+    """The ids of `pieces` in one tensor that lives on disk, in a file that goes with it.
+
+    Raises Fault when the disk has no room.
+    """
+    try:
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("wb") as file:
+            for piece in pieces:
+                file.write(piece.numpy().data)
+            size = file.tell() // dtype.itemsize
+        ids = torch.from_file(str(scratch), shared=True, size=size, dtype=dtype)
+    except OSError as error:
+        raise Fault(f"{scratch} cannot hold the ids of the text: {error}; make room") from None
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink()  # a mapping keeps it alive, and nothing stays behind
+    return ids
 
 
 def check_length(config: DataConfig, length: int, block_size: int) -> int:
     """Characters in the training split, or UserError unless both splits hold one window."""
-    val_size = int(length * config.val_fraction)
-    if min(val_size, length - val_size) <= block_size:
-        share = min(config.val_fraction, 1 - config.val_fraction)
-        needed = math.ceil((block_size + 1) / share)
+
+    def smaller(length: int) -> int:
+        val_size = int(length * config.val_fraction)
+        return min(val_size, length - val_size)
+
+    if smaller(length) <= block_size:
+        needed = math.floor(block_size / min(config.val_fraction, 1 - config.val_fraction))
+        while smaller(needed) <= block_size:  # rounding can take one away
+            needed += 1
         raise UserError(
             f"{config.dataset} has {length} characters, but with windows of "
-            f"model.block_size={block_size} and data.val_fraction={config.val_fraction} about "
+            f"model.block_size={block_size} and data.val_fraction={config.val_fraction} "
             f"{needed} are needed; take a longer text or a smaller model.block_size"
         )
-    return length - val_size
-
-
-def allocate(
-    length: int, dtype: torch.dtype, config: DataConfig, device: torch.device, scratch: Path
-) -> tuple[Tensor, torch.device]:
-    """Room for `length` ids and the device they are to live on: memory, or a mapped file."""
-    if length * dtype.itemsize <= config.map_above_mb << 20:
-        return torch.empty(length, dtype=dtype), device
-    try:
-        scratch.parent.mkdir(parents=True, exist_ok=True)
-        scratch.unlink(missing_ok=True)
-        ids = torch.from_file(str(scratch), shared=True, size=length, dtype=dtype)
-        scratch.unlink()  # the mapping keeps it alive, and nothing stays behind
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{scratch} cannot hold the ids of the text: {error}; make room") from None
-    return ids, torch.device("cpu")
+    return length - int(length * config.val_fraction)
 
 
 class Batches:

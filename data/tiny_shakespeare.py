@@ -83,6 +83,7 @@ def fetch(path: Path = PATH, sources: Mapping[str, Callable[[], bytes]] = SOURCE
         return examine(path)
     reasons = []
     for name, source in sources.items():
+        print(f"Tiny Shakespeare: {name}", file=sys.stderr)
         try:
             text = source()
             if wrong := what_is_wrong(text):

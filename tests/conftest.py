@@ -1,0 +1,89 @@
+"""What several test files share: one thread, no repository folder to write into, a small model."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the processes of the tests
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import runs
+import torch
+from tiny import tiny_gpt
+
+import metrics
+import train
+from checkpoint import Checkpoint
+
+
+class Ended(NamedTuple):
+    """How a call of an entry point ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture) -> Callable[..., Ended]:
+    """Call the `main` of an entry point: its exit status and what it wrote."""
+
+    def call(main: Callable[[list[str]], int], *argv: object) -> Ended:
+        capsys.readouterr()
+        status = main([str(arg) for arg in argv])
+        return Ended(status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def refusal(call: Callable[..., Ended]) -> Callable[..., str]:
+    """Call a `main` that is to refuse: status 2, nothing on stdout, one sentence, returned."""
+
+    def refusal(main: Callable[[list[str]], int], *argv: object) -> str:
+        status, out, err = call(main, *argv)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(f"{main.__module__}.py: ")
+        return err
+
+    return refusal
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder of the test's own, with the text and the settings of a tiny run.
+
+    What training sets for the whole process is put back afterwards.
+    """
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(runs.SETTINGS)
+    Path("text.txt").write_text(runs.TEXT)
+    precision = torch.get_float32_matmul_precision()
+    yield tmp_path
+    torch.set_float32_matmul_precision(precision)
+
+
+@pytest.fixture
+def tiny(home: Path, call: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> Callable:
+    """Train as tiny.yaml and the arguments say, without the picture and most of the sample."""
+    monkeypatch.setattr(metrics, "plot", lambda folder: None)
+    monkeypatch.setattr(train, "SAMPLE_CHARACTERS", 9)
+    return partial(call, train.main, "--device", "cpu", "--config", "tiny.yaml")
+
+
+@pytest.fixture
+def saved() -> Checkpoint:
+    """A small model with random weights, and all else that a checkpoint holds."""
+    model = tiny_gpt(seed=7, dropout=0.5)  # 7: its greedy text varies
+    return Checkpoint(
+        model=model.config,
+        chars="\n abcdeghknoé",
+        weights=model.state_dict(),
+        settings={"train": {"seed": 7, "compile": False, "out_dir": None}},
+        fingerprint="0f" * 32,
+        optimizer=[{0: {"step": torch.tensor(3.0), "exp_avg": torch.full((2, 3), 0.1)}}, {}],
+        progress={"step": 3, "best_loss": float("inf")},
+    )

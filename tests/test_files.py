@@ -1,0 +1,199 @@
+"""Files that are whole or not there, and errors that are one line and an exit status."""
+
+import argparse
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, get_type_hints
+
+import pytest
+
+import errors
+import sample
+import train
+from errors import Fault, Parser, UserError
+from files import write_whole
+from settings import Config
+
+ROOT = Path(errors.__file__).parent
+
+
+# write_whole
+
+
+@pytest.mark.parametrize("content", [b"new\0", lambda file: file.write(b"new\0")])
+@pytest.mark.parametrize("old", [None, b"old and longer"])
+def test_file_is_written_whole(tmp_path: Path, content: bytes | Callable, old: bytes) -> None:
+    path = tmp_path / "two" / "folders" / "file.pt"
+    if old:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(old)
+    assert write_whole(path, content) == path
+    assert path.read_bytes() == b"new\0"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_file_is_durable_before_it_replaces_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.pt"
+    path.write_bytes(b"old")
+    seen = []
+    monkeypatch.setattr("os.fsync", lambda handle: seen.append(path.read_bytes()))
+    write_whole(path, b"new")
+    assert seen == [b"old", b"new"]  # at the fsync of the file, and at that of its folder
+
+
+def failing(reason: BaseException) -> Callable[[BinaryIO], None]:
+    """A writer that fails halfway."""
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"half of the new")
+        file.flush()
+        raise reason
+
+    return write
+
+
+FAILURES = [
+    (OSError(28, "No space left on device"), Fault),
+    (ValueError("a bug"), ValueError),
+    (KeyboardInterrupt(), KeyboardInterrupt),
+]
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+@pytest.mark.parametrize(("reason", "raised"), FAILURES)
+def test_failure_leaves_what_was_there(
+    tmp_path: Path, reason: BaseException, raised: type[BaseException], old: bytes | None
+) -> None:
+    path = tmp_path / "file.pt"
+    if old:
+        path.write_bytes(old)
+    with pytest.raises(raised) as caught:
+        write_whole(path, failing(reason))
+    assert [(file, file.read_bytes()) for file in tmp_path.iterdir()] == [(path, old)] * bool(old)
+    if raised is Fault:
+        sentence = f"{path} could not be written: No space left on device; make room, or make"
+        assert str(caught.value).startswith(sentence)
+
+
+def test_folder_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Fault, match=r"file/a\.pt could not be written: "):
+        write_whole(tmp_path / "file" / "a.pt", b"new")
+    (tmp_path / "folder.pt").mkdir()
+    with pytest.raises(Fault, match=r"folder\.pt could not be written: Is a directory"):
+        write_whole(tmp_path / "folder.pt", b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.pt"]
+
+
+# errors.run
+
+
+def run(outcome: BaseException | int, *argv: str) -> int:
+    """What `errors.run` makes of a command that ends like this."""
+
+    def command(args: argparse.Namespace) -> int:
+        if isinstance(outcome, int):
+            return outcome
+        raise outcome
+
+    parser = Parser(prog="tool.py")
+    parser.add_argument("--size", type=int)
+    return errors.run(command, parser, list(argv))
+
+
+ENDS = [
+    ((0,), 0, ""),
+    ((7, "--size", "3"), 7, ""),
+    ((UserError("size 9 is too large; take 8"),), 2, "tool.py: size 9 is too large; take 8\n"),
+    ((UserError("no file 'a\nb'"),), 2, "tool.py: no file 'a b'\n"),
+    ((Fault("no room; make some"),), 1, "tool.py: no room; make some\n"),
+    ((KeyboardInterrupt(),), 130, ""),
+    ((0, "--sise=3"), 2, "tool.py: unrecognized arguments: --sise=3; --help lists what there is\n"),
+    (
+        (0, "--size=x"),
+        2,
+        "tool.py: argument --size: invalid int value: 'x'; --help lists what there is\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "status", "line"), ENDS)
+def test_end_of_a_command(
+    capsys: pytest.CaptureFixture[str], call: tuple, status: int, line: str
+) -> None:
+    assert run(*call) == status
+    assert capsys.readouterr() == ("", line)
+
+
+def test_bug_and_debug_show_the_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(ZeroDivisionError("a bug"))
+    with pytest.raises(UserError, match="too large"):
+        run(UserError("too large"), "--debug")
+
+
+@pytest.mark.parametrize("lines", [9, 9999])  # what waits until the end, and what does not
+def test_reader_that_has_seen_enough_is_no_error(lines: int) -> None:
+    code = f"import errors; command = lambda args: input() or [print(i) for i in range({lines})]\n"
+    code += "raise SystemExit(errors.run(command, errors.Parser(), []))"
+    command, buffered = [sys.executable, "-c", code], {**os.environ, "PYTHONUNBUFFERED": ""}
+    with subprocess.Popen(
+        command, stdin=-1, stdout=-1, stderr=-1, text=True, cwd=ROOT, env=buffered
+    ) as process:
+        process.stdout.close()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+# The command lines
+
+
+@pytest.mark.parametrize("tool", [train, sample])
+def test_command_line_is_read_by_default(
+    tool: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["python", "--frobnicate"])
+    assert tool.main() == 2
+    assert capsys.readouterr().err.startswith(f"{tool.__name__}.py: unrecognized arguments: --fro")
+
+
+@pytest.mark.parametrize("tool", [train, sample])
+def test_help_lists_every_option(tool: object, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        tool.main(["--help"])
+    shown = capsys.readouterr().out
+    assert tool.__doc__.strip() in shown
+    for action in tool.parser()._actions:
+        assert action.help
+        assert all(name in shown for name in action.option_strings)
+
+
+def test_help_of_training_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    shown = capsys.readouterr().out
+    for section, cls in get_type_hints(Config).items():
+        for field in dataclasses.fields(cls):
+            times = 0 if field.name == "vocab_size" else 1
+            assert shown.count(f"  {section}.{field.name}=") == times
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["train.seed=3", "--config", "aab", "train.zeed=4"],
+        ["--config", "aab", "train.seed=3", "--device", "cpu", "train.zeed=4"],
+    ],
+)
+def test_settings_may_stand_anywhere(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(argv) == 2
+    assert "'train.zeed' is no setting" in capsys.readouterr().err

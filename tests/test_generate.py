@@ -1,0 +1,165 @@
+"""Generation against a naive loop, and its draws against the exact distribution."""
+
+import numpy as np
+import pytest
+import reference
+import torch
+from tiny import tiny_gpt
+from torch import Tensor
+
+from generate import choose, generate, keep_top_k, keep_top_p
+from model import GPT
+
+V = 13
+CHI_SQUARE = 32.91  # a sum of 12 squares is larger once in a thousand
+
+
+def prompt(T: int, *, B: int = 2) -> Tensor:
+    return torch.randint(V, (B, T), generator=torch.Generator().manual_seed(1))
+
+
+def text(model: GPT, idx: Tensor, *, seed: int = 1, **options: float | None) -> Tensor:
+    """The 9 ids that follow each row of idx."""
+    steps = generate(model, idx, 9, torch.Generator().manual_seed(seed), **options)
+    return torch.stack(list(steps), dim=1)
+
+
+def greedy(model: GPT, idx: Tensor) -> Tensor:
+    """The 9 likeliest ids in turn, by the naive loop."""
+    for _ in range(9):
+        best = model(idx[:, -6:])[:, -1].argmax(dim=-1)
+        idx = torch.cat((idx, best[:, None]), dim=1)
+    return idx[:, -9:]
+
+
+@pytest.mark.parametrize("T", [1, 5, 8])  # 8 and every end are longer than the context
+@pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 1e-9}, {"top_k": 1}])
+def test_greedy_text_equals_the_naive_loop(T: int, options: dict[str, float]) -> None:
+    model = tiny_gpt()
+    expected = greedy(model, prompt(T))
+    assert torch.equal(text(model, prompt(T), **options), expected)
+    assert len(expected.unique()) > 3  # or a constant would do
+
+
+def test_greedy_choice_between_equals_is_no_draw() -> None:
+    options = {"temperature": 0, "top_k": None, "top_p": None}
+    assert len(choose(torch.zeros(50, V), torch.Generator(), **options).unique()) == 1
+
+
+def test_rows_do_not_see_each_other() -> None:
+    model, idx = tiny_gpt(), prompt(4, B=3)
+    alone = [text(model, row[None], temperature=0) for row in idx]
+    assert torch.equal(text(model, idx, temperature=0), torch.cat(alone))
+
+
+def test_same_seed_same_text() -> None:
+    model, idx = tiny_gpt(), prompt(4)
+    first = text(model, idx, seed=3)
+    torch.manual_seed(0)  # the global generator has no say
+    assert torch.equal(text(model, idx, seed=3), first)
+    assert not torch.equal(text(model, idx, seed=4), first)
+
+
+def test_nothing_asked_nothing_written() -> None:
+    assert list(generate(tiny_gpt(), prompt(4), 0, torch.Generator())) == []
+
+
+def test_dropout_rests() -> None:
+    model = tiny_gpt(dropout=0.5).train()
+    assert torch.equal(text(model, prompt(4), temperature=0), greedy(tiny_gpt(), prompt(4)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_mode_is_put_back(training: bool) -> None:
+    model = tiny_gpt().train(training)
+    steps = generate(model, prompt(4), 9, torch.Generator())
+    assert next(steps).is_inference()
+    assert not torch.is_inference_mode_enabled()  # the caller may train between two steps
+    steps.close()
+    assert all(module.training == training for module in model.modules())
+    with pytest.raises(IndexError):
+        next(generate(model, torch.tensor([[V]]), 9, torch.Generator()))
+    assert all(module.training == training for module in model.modules())
+
+
+def test_exactly_k_survive_a_tie() -> None:
+    logits = torch.tensor([[1.0, 3.0, 3.0, 0.0, 3.0], [5.0, 2.0, 4.0, 2.0, 2.0]])
+    for k in range(1, 8):
+        kept = keep_top_k(logits, k)
+        survives = kept.isfinite()
+        assert survives.sum(dim=-1).tolist() == [min(k, 5)] * 2
+        assert torch.equal(kept[survives], logits[survives])
+        ranked = logits.sort(descending=True).values[:, : min(k, 5)]
+        assert torch.equal(kept.sort(descending=True).values[:, : min(k, 5)], ranked)
+
+
+@pytest.mark.parametrize(
+    ("p", "nucleus"),
+    [
+        (1e-9, [[2], [0]]),
+        (0.35, [[2], [0, 2]]),
+        (0.45, [[2, 1], [0, 2]]),
+        (0.75, [[2, 1, 4], [0, 2, 3]]),
+        (0.95, [[2, 1, 4, 0], [0, 2, 3, 1, 4]]),
+        (1.0, [[2, 1, 4, 0, 3], [0, 2, 3, 1, 4]]),
+    ],
+)
+def test_nucleus_is_the_fewest_that_reach_p(p: float, nucleus: list[list[int]]) -> None:
+    probs = torch.tensor([[0.06, 0.3, 0.4, 0.04, 0.2], [0.3, 0.13, 0.27, 0.2, 0.1]])
+    kept = keep_top_p(probs.log(), p)
+    for row, ids in enumerate(nucleus):
+        assert kept[row].isfinite().nonzero()[:, 0].tolist() == sorted(ids)
+        assert torch.equal(kept[row, ids], probs.log()[row, ids])
+
+
+def test_nucleus_of_a_tie_is_no_larger() -> None:
+    assert keep_top_p(torch.zeros(1, 8), 0.3).isfinite().sum() == 3
+
+
+def distribution(
+    logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None
+) -> np.ndarray:
+    """The exact probabilities of the next id: temperature, then top_k, then top_p."""
+    probs = reference.softmax(logits / temperature)
+    order = np.argsort(-probs)
+    if top_k is not None:
+        probs[order[top_k:]] = 0
+        probs /= probs.sum()
+    if top_p is not None:
+        probs[order[np.searchsorted(np.cumsum(probs[order]), top_p) + 1 :]] = 0
+        probs /= probs.sum()
+    return probs
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"),
+    [
+        (1.0, None, None),
+        (0.6, None, None),
+        (2.5, None, None),
+        (1e6, None, None),
+        (1.7, 5, None),
+        (1.7, None, 0.8),
+        (1.7, 5, 0.8),
+    ],
+)
+def test_draws_have_the_exact_distribution(
+    temperature: float, top_k: int | None, top_p: float | None
+) -> None:
+    model, N = tiny_gpt(), 20_000
+    idx = prompt(4, B=1)
+    logits = model(idx)[0, -1].detach().double().numpy()
+    expected = N * distribution(logits, temperature, top_k, top_p)
+    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    drawn = next(generate(model, idx.expand(N, -1), 1, torch.Generator().manual_seed(2), **options))
+    counts = np.bincount(drawn.numpy(), minlength=V)
+    possible = expected > 0
+    assert not counts[~possible].any()
+    chi_square = (counts - expected)[possible] ** 2 / expected[possible]
+    assert chi_square.sum() < CHI_SQUARE
+
+
+def test_scores_of_any_size_are_drawn_from() -> None:
+    logits = torch.tensor([[3e38, -3e38, 0.0]])
+    options = {"temperature": 1e-50, "top_k": 2, "top_p": 0.9}
+    assert choose(logits, torch.Generator(), **options).tolist() == [[0]]

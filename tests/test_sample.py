@@ -1,0 +1,181 @@
+"""Text from a checkpoint through the command line, and one sentence for what cannot be done."""
+
+import copy
+import io
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given
+from hypothesis import strategies as st
+
+import checkpoint
+import sample
+from checkpoint import Checkpoint
+
+INFO = "model.pt, step 3\n"
+
+
+@pytest.fixture
+def write(home: Path, saved: Checkpoint, call: Callable) -> Callable:
+    """Sample from model.pt, which has random weights and knows the characters of `saved`."""
+    checkpoint.save(Path("model.pt"), saved)
+    return lambda *argv: call(sample.main, "--ckpt", "model.pt", "--device", "cpu", *argv)
+
+
+@pytest.fixture
+def refused(write: Callable, refusal: Callable) -> Callable:
+    """The sentence with which the arguments are refused."""
+    return lambda *argv: refusal(sample.main, "--ckpt", "model.pt", "--device", "cpu", *argv)
+
+
+def words(longest: int) -> list[str]:
+    """Every text of a and b with 1 up to `longest` characters."""
+    lengths = range(1, longest + 1)
+    return ["".join(word) for n in lengths for word in itertools.product("ab", repeat=n)]
+
+
+def test_until_ends_before_the_first_stop() -> None:
+    for text, stop in itertools.product(words(8), words(4)):
+        assert "".join(sample.until(text, stop)) == text.split(stop)[0]
+
+
+@given(st.text("abc"), st.none() | st.text("ab", min_size=1, max_size=4))
+def test_until_holds_back_only_what_may_begin_the_stop(text: str, stop: str | None) -> None:
+    chars, passed_on = iter(text), ""
+    for piece in sample.until(chars, stop):
+        passed_on += piece
+        read = len(text) - len(list(copy.copy(chars)))
+        held = text[len(passed_on) : read]
+        assert held == "" or stop.startswith(held)
+
+
+def test_the_prompt_and_its_continuation(write: Callable) -> None:
+    ended = write("--prompt", "head é", "--max-new-tokens", "20")
+    assert (ended.status, ended.err) == (0, INFO)
+    assert ended.out.startswith("head é") and ended.out.endswith("\n")
+    assert len(ended.out) == 6 + 20 + 1
+    assert write("--prompt", "head é", "--max-new-tokens", "20") == ended
+    assert write("--prompt", "head é", "--max-new-tokens", "20", "--seed", "1") == ended
+    assert write("--prompt", "head é", "--max-new-tokens", "20", "--seed", "2").out != ended.out
+    assert write("--prompt", "head é", "--max-new-tokens", "0").out == "head é\n"
+
+
+def test_the_default_is_to_begin_with_a_line_end(write: Callable) -> None:
+    ended = write()
+    assert ended.out[0] == "\n" and len(ended.out) == 1 + 500 + 1
+
+
+def greedy(saved: Checkpoint, prompt: str, count: int) -> str:
+    """The likeliest characters after `prompt` by the NumPy model, the context always cut anew."""
+    weights = {name: tensor.numpy() for name, tensor in saved.weights.items()}
+    sizes = {"n_layer": saved.model.n_layer, "n_head": saved.model.n_head}
+    kinds = {"position": saved.model.position, "activation": saved.model.activation}
+    text = prompt
+    for _ in range(count):
+        idx = np.array([[saved.chars.index(char) for char in text[-saved.model.block_size :]]])
+        text += saved.chars[reference.gpt(weights, idx, **sizes, **kinds)[0, -1].argmax()]
+    return text
+
+
+@pytest.mark.parametrize("prompt", ["é", "bad egg", "ononononononononononono\n"])
+def test_greedy(prompt: str, write: Callable, saved: Checkpoint) -> None:
+    text = greedy(saved, prompt, 30)
+    assert len(set(text[-20:])) > 3  # or it would show nothing
+    for setting in ("--temperature 0", "--temperature 1e-9", "--top-k 1", "--top-p 1e-9"):
+        count = ("--max-new-tokens", "30")
+        assert write("--prompt", prompt, *count, *setting.split()).out == text + "\n"
+
+
+def test_limits(write: Callable) -> None:
+    def text(*settings: str) -> str:
+        return write("--max-new-tokens", "50", *settings).out
+
+    plain = text()
+    for settings in (("--top-k", "13"), ("--top-k", "1000"), ("--top-p", "1")):
+        assert text(*settings) == plain
+    for settings in (("--top-k", "2"), ("--top-p", "0.5"), ("--temperature", "3")):
+        assert text(*settings) != plain
+
+
+def test_several_samples(write: Callable) -> None:
+    status, out, err = write("--num-samples", "3", "--prompt", "ab", "--stop", "\n")
+    texts = out.splitlines()
+    assert status == 0 and len(texts) == 3 == len(set(texts))
+    assert all(text.startswith("ab") for text in texts)
+    assert err == INFO + "".join(f"--- sample {i} of 3\n" for i in (1, 2, 3))
+
+
+def test_stop(write: Callable) -> None:
+    text = write("--prompt", "a").out
+    stop = text[7:9]
+    assert write("--prompt", "a", "--stop", stop).out == "a" + text[1:].split(stop)[0] + "\n"
+
+
+def test_prompt_files(write: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = "bag\nhen é\n"
+    text = write("--prompt", prompt, "--temperature", "0").out
+    for encoding in ("utf-8", "utf-8-sig"):  # the latter begins with a byte order mark
+        Path("prompt.txt").write_text(prompt, encoding=encoding)
+        assert write("--prompt-file", "prompt.txt", "--temperature", "0").out == text
+        stdin = io.TextIOWrapper(io.BytesIO(prompt.encode(encoding)))
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert write("--prompt-file", "-", "--temperature", "0").out == text
+
+
+def test_prompts_that_are_refused(refused: Callable) -> None:
+    Path("latin.txt").write_bytes("bag é".encode("latin-1"))
+    assert "not UTF-8 at byte offset 4" in refused("--prompt-file", "latin.txt")
+    assert "gone.txt cannot be read" in refused("--prompt-file", "gone.txt")
+    assert "at least one" in refused("--prompt", "")
+    assert "exclude each other" in refused("--prompt", "a", "--prompt-file", "latin.txt")
+    assert "'z' (U+007A) and 'ü' (U+00FC)" in refused("--prompt", "zaü")
+    assert "at least one" in refused("--prompt", "zü", "--unknown", "skip")
+
+
+def test_unknown_characters_are_skipped_on_request(write: Callable) -> None:
+    ended = write("--prompt", "züage", "--unknown", "skip")
+    assert ended == write("--prompt", "age")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("--top-k 0", "--top-k some", "--top-p 0", "--top-p 1.5", "--top-p nan"),
+        *("--temperature -1", "--temperature nan", "--temperature inf", "--temperature warm"),
+        *("--max-new-tokens -1", "--num-samples 0", "--num-samples 1.5", "--seed -1"),
+        *("--seed 9223372036854775808", "--unknown some", "--device tpu", "--stopp a"),
+    ],
+)
+def test_settings_that_are_refused(setting: str, refused: Callable) -> None:
+    option, value = setting.split()
+    message = refused(option, value)
+    assert option in message and (value in message or option == "--stopp")
+
+
+def test_checkpoints_that_are_not_there(home: Path, refusal: Callable) -> None:
+    for argv in ([], ["--ckpt"]):
+        assert "python train.py --config tiny_shakespeare.yaml" in refusal(sample.main, *argv)
+    assert "there is no checkpoint gone" in refusal(sample.main, "--ckpt", "gone")
+    assert "has no best.pt or last.pt" in refusal(sample.main, "--ckpt", ".")
+    assert "text.txt is damaged or no checkpoint" in refusal(sample.main, "--ckpt", "text.txt")
+
+
+def test_the_newest_run(write: Callable, saved: Checkpoint, call: Callable) -> None:
+    checkpoint.save(Path("checkpoints/mine/best.pt"), saved)
+    assert call(sample.main, "--device", "cpu").out == write().out
+
+
+def test_a_reader_that_has_seen_enough(write: Callable) -> None:
+    command = [sys.executable, sample.__file__, "--ckpt", "model.pt", "--device", "cpu"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*command, "--max-new-tokens", "1000000"], **pipes) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read().decode() == INFO
+    assert process.returncode == 141

@@ -1,0 +1,283 @@
+"""Whole runs through the command line: what they leave behind, what they measure and refuse."""
+
+import math
+import os
+import re
+import shlex
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+import torch
+from runs import RUN, TEXT, after, contents, exact, records, state
+
+import checkpoint
+import sample
+import train
+import trainer
+from trainer import Trainer
+
+
+@pytest.fixture
+def refused(home: Path, refusal: Callable) -> Callable:
+    """The sentence with which the arguments are refused."""
+    return partial(refusal, train.main)
+
+
+def test_the_run_folder(home: Path, call: Callable) -> None:
+    status, out, err = call(train.main, "--device=cpu", "--config=aab", "train.max_steps=250")
+    assert (status, err) == (0, "")
+    assert not {"\r", "\x1b"} & set(out)
+    folder = Path("checkpoints/aab")
+    names = ["best.pt", "config.yaml", "last.pt", "loss.png", "metrics.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    measured = records(folder)
+    assert [record["step"] for record in measured] == [100, 200, 250]
+    keys = "step seconds train_loss val_loss learning_rate chars_per_second"
+    for record in measured:
+        assert list(record) == keys.split()
+        speed = record["step"] * 32 * 5 / record["seconds"]
+        assert record["chars_per_second"] == pytest.approx(speed, rel=0.1)  # seconds are rounded
+        rate = 0.01 * (251 - record["step"]) / 230  # down to 0 after 20 steps of warm-up
+        assert record["learning_rate"] == pytest.approx(rate)
+    assert measured[0]["seconds"] < measured[-1]["seconds"]
+    assert measured[-1]["val_loss"] < 0.11
+    command = shlex.split(out.splitlines()[-1].partition("python sample.py ")[2])
+    prompt = ("--prompt=aab", "--temperature=0", "--max-new-tokens=6", "--device=cpu")
+    assert call(sample.main, *command, *prompt).out == "aabaabaab\n"
+
+
+def test_the_settings_file_of_a_run_repeats_it(tiny: Callable, call: Callable) -> None:
+    tiny("train.seed=5", "optim.beta2=0.9")
+    again = ("--device=cpu", f"--config={RUN}/config.yaml", "train.out_dir=again")
+    assert call(train.main, *again).status == 0
+    assert state(Path("again")) == state(RUN)
+
+
+def windows(ids: np.ndarray, size: int) -> list[np.ndarray]:
+    """Rows of `size` + 1 ids that share their ends, and last a shorter one."""
+    return [ids[None, start : start + size + 1] for start in range(0, len(ids) - 1, size)]
+
+
+def reference_loss(save: dict) -> float:
+    """val_loss of a checkpoint's content, computed by the NumPy model one window at a time."""
+    chars = sorted(set(TEXT))
+    ids = np.array([chars.index(char) for char in TEXT[300:]])
+    weights = {name: tensor.numpy() for name, tensor in save["weights"].items()}
+    fields = {name: save["model"][name] for name in ("n_layer", "n_head", "position", "activation")}
+    total = 0.0
+    for window in windows(ids, 8):
+        logits = reference.gpt(weights, window[:, :-1], **fields)
+        total += reference.cross_entropy(logits, window[:, 1:]) * (window.shape[1] - 1)
+    return total / 99
+
+
+def test_val_loss(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "EVAL_CHARACTERS", 40)  # several batches, the last one smaller
+    slowly = ("optim.learning_rate=3e-3", "train.max_steps=40", "train.eval_every=2")
+    tiny("model.n_embd=64", "train.batch_size=16", *slowly)  # 64: wide enough for oneDNN
+    losses = [record["val_loss"] for record in records(RUN)]
+    best, last = (torch.load(RUN / name) for name in ("best.pt", "last.pt"))
+    assert math.isclose(losses[-1], reference_loss(last), abs_tol=1e-5)
+    assert math.isclose(min(losses), reference_loss(best), abs_tol=1e-5)
+    assert min(losses) < min(losses[0], losses[-1])
+    assert best["progress"]["step"] == 2 + 2 * losses.index(min(losses))
+    assert best["progress"]["best_loss"] == last["progress"]["best_loss"] == min(losses)
+
+
+def test_what_must_not_change_the_weights(tiny: Callable) -> None:
+    tiny()
+    tiny("train.eval_every=3", "train.out_dir=often")
+    last, often = (torch.load(folder / "last.pt") for folder in (RUN, Path("often")))
+    for part in ("weights", "optimizer"):
+        assert exact(last[part]) == exact(often[part])
+
+
+def test_the_seed_decides_the_first_weights_and_the_batches(tiny: Callable) -> None:
+    tiny()
+    for setting in ("optim.learning_rate=0", f"train.init_from={RUN}"):  # no updates; one start
+        weights = []
+        for seed in (1, 2):
+            again = ("--overwrite", "train.out_dir=again", "model.dropout=0")
+            assert tiny(*again, setting, f"train.seed={seed}").status == 0
+            weights.append(exact(torch.load("again/last.pt")["weights"]))
+        assert weights[0] != weights[1]
+
+
+def test_grad_accum_changes_only_the_rounding(tiny: Callable) -> None:
+    for parts in (1, 4):
+        tiny("model.dropout=0", f"train.grad_accum={parts}", f"train.out_dir={parts}")
+    whole, parted = records(Path("1")), records(Path("4"))
+    for name in ("train_loss", "val_loss"):
+        expected = pytest.approx([record[name] for record in whole], rel=1e-4)
+        assert [record[name] for record in parted] == expected
+
+
+def test_train_loss_is_the_mean_since_the_last_evaluation(tiny: Callable) -> None:
+    tiny("train.eval_every=1", "train.out_dir=each")
+    tiny()
+    each = [record["train_loss"] for record in records(Path("each"))]
+    means = [np.mean(each[0:4]), np.mean(each[4:8]), np.mean(each[8:10])]
+    assert [record["train_loss"] for record in records(RUN)] == pytest.approx(means, abs=1e-6)
+
+
+def test_precision(tiny: Callable) -> None:
+    losses = {}
+    for dtype in ("float32", "bfloat16"):
+        assert tiny(f"train.dtype={dtype}", f"train.out_dir={dtype}").status == 0
+        losses[dtype] = records(Path(dtype))[-1]["val_loss"]
+        weights = torch.load(Path(dtype) / "last.pt")["weights"]
+        assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.05)
+
+
+def test_patience(tiny: Callable) -> None:
+    status, out, _ = tiny("train.max_steps=1000", "train.eval_every=1", "train.patience=3")
+    losses = [record["val_loss"] for record in records(RUN)]
+    assert status == 0 and "ended early" in out
+    assert len(losses) < 1000
+    stale = [i - int(np.argmin(losses[: i + 1])) for i in range(len(losses))]
+    assert stale[-1] == 3 and max(stale[:-1]) < 3
+
+
+def fails(*args: object, **options: object) -> None:
+    """A compiler that is not there, or a compiled model that does not run."""
+    raise RuntimeError("no compiler:\n  install one")
+
+
+@pytest.mark.parametrize("compiler", [fails, lambda model: fails], ids=["compiling", "running"])
+def test_a_failing_compiler(
+    compiler: Callable, tiny: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny("train.out_dir=plain")
+    monkeypatch.setattr(torch, "compile", compiler)
+    status, out, err = tiny("train.compile=true")
+    assert status == 0 and "step 10/10" in out
+    assert err == "torch.compile failed (no compiler: install one); going on without it\n"
+    assert records(RUN)[-1]["val_loss"] == records(Path("plain"))[-1]["val_loss"]
+
+
+def test_a_working_compiler(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny("train.out_dir=plain")
+    calls = []
+
+    def compiled(model: torch.nn.Module) -> Callable:
+        return lambda idx: (calls.append(idx.shape), model(idx))[1]
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    status, _, err = tiny("train.compile=true")
+    assert (status, err) == (0, "")
+    assert set(calls) == {(2, 8)} and len(calls) >= 20  # every part of every batch, nothing else
+    assert records(RUN)[-1]["val_loss"] == records(Path("plain"))[-1]["val_loss"]
+
+
+def test_a_loss_that_is_not_finite(tiny: Callable) -> None:
+    tiny()
+    before = state(RUN)
+    settings = ("train.max_steps=100", "train.eval_every=1000")
+    status, _, err = tiny("--resume", "optim.learning_rate=1e30", "optim.decay=none", *settings)
+    assert status == 1
+    assert re.fullmatch(r"train\.py: .*not finite at step 1\d, with learning_rate 1e\+30.*\n", err)
+    assert state(RUN)["best.pt"] == before["best.pt"]
+    assert state(RUN)["metrics"] == before["metrics"]
+    last = torch.load(RUN / "last.pt")
+    assert last["progress"]["step"] == 10
+    assert exact(last["weights"]) == before["last.pt"]["weights"]
+    assert tiny("--resume", "optim.learning_rate=0.01", "train.max_steps=12").status == 0
+
+
+@pytest.mark.parametrize("step", [6, 8])
+def test_weights_that_are_not_finite(
+    step: int, tiny: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(trainer: Trainer) -> None:
+        next(trainer.model.parameters()).data[0] = math.nan
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "update", after(step, spoil))
+    status, _, err = tiny()
+    assert (status, err.count("\n")) == (1, 1)
+    assert f"not finite at step {step}" in err
+    assert [record["step"] for record in records(RUN)] == [4]
+    for name in ("best.pt", "last.pt"):
+        save = torch.load(RUN / name)
+        assert save["progress"]["step"] == 4
+        assert all(tensor.isfinite().all() for tensor in save["weights"].values())
+
+
+def test_init_from(tiny: Callable, call: Callable) -> None:
+    tiny("train.max_steps=14", "train.eval_every=1", "model.tie_weights=true")
+    source = torch.load(RUN / "best.pt")
+    Path("other.txt").write_text("abc\n" * 50)
+    frozen = ("optim.learning_rate=0", "train.max_steps=1", "train.seed=9")
+    for name in ("", "best.pt"):
+        status, *_ = call(
+            *(train.main, "--config=aab", "--device=cpu", "--overwrite", *frozen),
+            *("data.dataset=other.txt", f"train.init_from={RUN / name}", "model.n_layer=2"),
+        )
+        assert status == 0
+        tuned = torch.load("checkpoints/aab/last.pt")
+        assert exact(tuned["weights"]) == exact(source["weights"])
+        assert tuned["chars"] == source["chars"]
+        assert tuned["model"] == {**source["model"], "dropout": 0}
+        assert tuned["progress"]["step"] == 1
+    assert checkpoint.load(checkpoint.locate(None)).build().config.tie_weights
+
+
+def test_init_from_refuses_what_does_not_fit(tiny: Callable, refused: Callable) -> None:
+    tiny()
+    Path("strange.txt").write_text(TEXT + "éz")
+    tune = ("--device=cpu", "--config=tiny.yaml", f"train.init_from={RUN}", "train.out_dir=tuned")
+    strange = refused(*tune, "data.dataset=strange.txt")
+    assert "'z' (U+007A) and 'é' (U+00E9)" in strange
+    assert "model.n_layer=3" in refused(*tune, "model.n_layer=3")
+    assert not Path("tuned").exists()
+
+
+REFUSED = {
+    "": "--config NAME is missing; configs/ has aab.yaml",
+    "--config nope": "no settings file 'nope'; configs/ has aab.yaml",
+    "--config tiny.yaml --device cuda": "--device cuda is not available",
+    "--config tiny.yaml --device tpu": "'tpu'",
+    "--config tiny.yaml --sead 1": "--sead",
+    "--config tiny.yaml train.max_step=3": "did you mean train.max_steps",
+    "--config tiny.yaml train.max_steps=some": "train.max_steps is a whole number, not 'some'",
+    "--config tiny.yaml train.max_steps=0": "max_steps must be at least 1",
+    "--config tiny.yaml data.dataset=gone.txt": "gone.txt",
+    "--config tiny.yaml model.block_size=500": "model.block_size=500",
+    "--config tiny.yaml train.init_from=gone.pt": "there is no checkpoint gone.pt",
+    "--config tiny.yaml train.init_from=text.txt": "text.txt is damaged or no checkpoint",
+    "--config tiny.yaml train.out_dir=text.txt": "text.txt",
+    "--config tiny.yaml --resume --overwrite": "--resume and --overwrite exclude each other",
+    "--config tiny.yaml --resume": f"{RUN} has no last.pt to resume",
+    "--resume": "checkpoints/ has no last.pt to resume",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_refusals(line: str, refused: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before = contents(Path())
+    assert REFUSED[line] in refused(*shlex.split(line))
+    assert contents(Path()) == before
+
+
+def test_options_and_settings_in_any_order(home: Path, call: Callable) -> None:
+    line = "train.max_steps=3 --config tiny.yaml train.seed=2 --device cpu train.eval_every=3"
+    assert call(train.main, *line.split()).status == 0
+    assert [record["step"] for record in records(RUN)] == [3]
+
+
+def test_a_folder_that_is_not_empty(tiny: Callable, refused: Callable) -> None:
+    tiny()
+    before = contents(RUN)
+    assert "--overwrite" in refused("--config", "tiny.yaml", "--device", "cpu", "train.seed=2")
+    assert contents(RUN) == before
+    assert tiny("--overwrite", "train.seed=2", "train.max_steps=9").status == 0
+    tiny("train.seed=2", "train.max_steps=9", "train.out_dir=anew")
+    assert state(RUN) == state(Path("anew"))
