@@ -62,8 +62,11 @@ def resumed_settings(args: argparse.Namespace, *, use_gpu: bool) -> tuple[Config
 
     The settings file only says which run is meant: a run goes on with the settings it had.
     """
+    overrides = config.parse_overrides(args.overrides)
     if args.config:
         _, folder = fresh_settings(args, use_gpu=use_gpu)
+    elif out_dir := overrides.get("train", {}).get("out_dir"):
+        folder = Path(out_dir)
     else:
         folder = checkpoint.newest_run()
     if folder is None or not (folder / LAST).is_file():
@@ -71,7 +74,7 @@ def resumed_settings(args: argparse.Namespace, *, use_gpu: bool) -> tuple[Config
         raise UserError(f"{where} has no {LAST} to resume; start the run without --resume")
     saved = checkpoint.load(folder / LAST)
     before = config.build(saved.settings)
-    after = config.build(saved.settings, config.parse_overrides(args.overrides))
+    after = config.build(saved.settings, overrides)
     changed = [name for name in ("model", "data") if getattr(before, name) != getattr(after, name)]
     if before.optim.optimizer != after.optim.optimizer:
         changed.append("optim.optimizer")

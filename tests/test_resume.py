@@ -107,6 +107,8 @@ def test_the_newest_run_goes_further(tiny: Callable, call: Callable) -> None:
     assert torch.load(newer / "last.pt")["progress"]["step"] == 14
     assert "max_steps: 14" in (newer / "config.yaml").read_text()
     assert contents(older) == before
+    call(train.main, "--device=cpu", "--resume", "train.max_steps=12", f"train.out_dir={older}")
+    assert records(older)[-1]["step"] == 12
 
 
 def test_a_finished_run(tiny: Callable) -> None:
