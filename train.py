@@ -8,6 +8,7 @@ python train.py --config tiny_shakespeare.yaml --resume              go on where
 import argparse
 import contextlib
 import dataclasses
+import math
 import shlex
 import signal
 import sys
@@ -206,8 +207,9 @@ def fit(trainer: Trainer, folder: Path, stop: Stop) -> None:
                 checkpoint.save(folder / LAST, trainer.checkpoint())
             elif progress.step % read_every == 0:
                 loss = trainer.pause()
+                val = f"{val_loss:.3f}" if val_loss < math.inf else "-"
                 speed = f"{trainer.chars_per_second():,.0f} characters/s"
-                bar.set_postfix_str(f"train {loss:.3f} val {val_loss:.3f} {speed}", refresh=False)
+                bar.set_postfix_str(f"train {loss:.3f} val {val} {speed}", refresh=False)
             bar.update(progress.step - bar.n)
         if stop.signal:
             trainer.pause()
