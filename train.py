@@ -145,14 +145,13 @@ def prepare(args: argparse.Namespace) -> tuple[Trainer, Path]:
 
 def open_folder(trainer: Trainer, folder: Path, *, resume: bool) -> None:
     """Make the run folder what the run is about to go on from, before the first step."""
-    start = trainer.checkpoint()
+    checkpoint.save(folder / LAST, trainer.checkpoint())  # if this fails, all is as it was
     if resume:
         metrics.rewind(folder, trainer.progress.step)
     else:
-        for name in (BEST, LAST, metrics.METRICS, metrics.PICTURE):
+        for name in (BEST, metrics.METRICS, metrics.PICTURE):
             (folder / name).unlink(missing_ok=True)
     write_whole(folder / SETTINGS, config.to_yaml(trainer.config).encode())
-    checkpoint.save(folder / LAST, start)
 
 
 class Stop:
@@ -229,9 +228,7 @@ def finish(trainer: Trainer, folder: Path) -> None:
     print(f"\n{tokenizer.decode(ids)}\n")
     if trainer.progress.step < trainer.config.train.max_steps:
         print(f"ended early: no better val_loss in {trainer.progress.stale} evaluations")
-    print(
-        f"best val_loss {trainer.progress.best_loss:.4f}" + (f", see {picture}" if picture else "")
-    )
+    print(f"best val_loss {trainer.progress.best_loss:.4f}{f', see {picture}' if picture else ''}")
     print(f"write more with: python sample.py --ckpt {shlex.quote(str(folder))}")
 
 
