@@ -81,7 +81,7 @@ def saved() -> Checkpoint:
     return Checkpoint(
         model=model.config,
         chars="\n abcdeghknoé",
-        weights=model.state_dict(),
+        weights=dict(model.state_dict()),
         settings={"train": {"seed": 7, "compile": False, "out_dir": None}},
         fingerprint="0f" * 32,
         optimizer=[{0: {"step": torch.tensor(3.0), "exp_avg": torch.full((2, 3), 0.1)}}, {}],

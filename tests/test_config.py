@@ -349,6 +349,15 @@ valid = st.builds(
 )
 
 
+def test_sizes_that_follow_still_do_in_a_written_file(read: Read) -> None:
+    written = config.to_yaml(read("model: {n_embd: 48, n_head: 3, head_size: 16}"))
+    wider = read(written, "model.n_embd=96").model
+    assert (wider.head_size, wider.ffn_size) == (32, 384)
+    written = config.to_yaml(read("model: {n_embd: 48, head_size: 10, ffn_size: 50}"))
+    wider = read(written, "model.n_embd=96").model
+    assert (wider.head_size, wider.ffn_size) == (10, 50)
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(wanted=valid)
 def test_yaml_there_and_back(read: Read, wanted: Config) -> None:

@@ -200,6 +200,29 @@ def test_offset_is_that_of_the_whole_file(folder: Path, raw: bytes, piece: int) 
     assert found == wanted
 
 
+def test_a_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "mine.txt", TEXT)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert corpus.source_files("~/mine.txt") == [tmp_path / "mine.txt"]
+
+
+@pytest.mark.parametrize("map_above_mb", [0, 1])
+@pytest.mark.parametrize(("change", "reason"), [("a" * 9, "changed while"), ("é", "not among")])
+def test_text_that_changes_meanwhile_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, reason: str, map_above_mb: int
+) -> None:
+    path, survey = write(tmp_path / "text", "ab" * 20), corpus.survey
+
+    def survey_and_change(config: DataConfig) -> tuple[str, int, str]:
+        found = survey(config)
+        write(path, "ab" * 20 + change)
+        return found
+
+    monkeypatch.setattr(corpus, "survey", survey_and_change)
+    with pytest.raises(UserError, match=reason):
+        load(path, map_above_mb=map_above_mb)
+
+
 def refused(dataset: Path | str, reason: str) -> None:
     """Check that the dataset is refused for that reason."""
     with pytest.raises(UserError, match=reason):

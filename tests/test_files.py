@@ -116,6 +116,13 @@ ENDS = [
     ((Fault("no room; make some"),), 1, "tool.py: no room; make some\n"),
     ((KeyboardInterrupt(),), 130, ""),
     ((0, "--sise=3"), 2, "tool.py: unrecognized arguments: --sise=3; --help lists what there is\n"),
+    ((0, "--deb"), 2, "tool.py: unrecognized arguments: --deb; --help lists what there is\n"),
+    (
+        (OSError(28, "No space left on device", "runs/a.png"),),
+        1,
+        "tool.py: runs/a.png: No space left on device; "
+        "check the path, its permissions and the room on the disk\n",
+    ),
     (
         (0, "--size=x"),
         2,
@@ -135,8 +142,9 @@ def test_end_of_a_command(
 def test_bug_and_debug_show_the_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run(ZeroDivisionError("a bug"))
-    with pytest.raises(UserError, match="too large"):
-        run(UserError("too large"), "--debug")
+    for error in (UserError("too large"), OSError("too large")):
+        with pytest.raises(type(error), match="too large"):
+            run(error, "--debug")
 
 
 @pytest.mark.parametrize("lines", [9, 9999])  # what waits until the end, and what does not

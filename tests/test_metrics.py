@@ -4,8 +4,10 @@ import math
 from pathlib import Path
 
 import matplotlib.image
+import pytest
 
 import metrics
+from errors import UserError
 
 
 def record(step: int) -> dict[str, float]:
@@ -28,6 +30,15 @@ def test_a_line_cut_anywhere_is_left_out(tmp_path: Path) -> None:
     for cut in range(len(last) + 1):
         path.write_text(f"{first}\n{last[:cut]}")
         assert metrics.read(tmp_path) == [record(10)]
+
+
+@pytest.mark.parametrize("line", [b"nonsense\n", b'{"a": 1}\n', b"[]\n", b"\xff\n"])
+def test_a_damaged_file_is_refused(tmp_path: Path, line: bytes) -> None:
+    metrics.append(tmp_path, record(10))
+    path = tmp_path / metrics.METRICS
+    path.write_bytes(path.read_bytes() + line)
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged; move it away"):
+        metrics.read(tmp_path)
 
 
 def test_rewind(tmp_path: Path) -> None:

@@ -171,6 +171,8 @@ def test_block_size_is_the_longest_context(position: str) -> None:
         ({"dropout": 1}, "dropout must be at least 0 and below 1, not 1"),
         ({"dropout": -0.5}, "dropout must be at least 0 and below 1, not -0.5"),
         ({"dropout": math.nan}, "dropout must be at least 0 and below 1, not nan"),
+        ({"position": "rotray"}, "position is one of learned, rotary"),
+        ({"activation": "relu"}, "activation is one of gelu_tanh, relu2"),
         ({"head_size": None}, "n_embd=7 is not divisible by n_head=3; .* set head_size"),
         ({"head_size": 5}, "head_size=5 must be even; .* set position to learned"),
     ],

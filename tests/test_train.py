@@ -19,6 +19,8 @@ import checkpoint
 import sample
 import train
 import trainer
+from checkpoint import Checkpoint
+from errors import Fault
 from trainer import Trainer
 
 
@@ -281,3 +283,17 @@ def test_a_folder_that_is_not_empty(tiny: Callable, refused: Callable) -> None:
     assert tiny("--overwrite", "train.seed=2", "train.max_steps=9").status == 0
     tiny("train.seed=2", "train.max_steps=9", "train.out_dir=anew")
     assert state(RUN) == state(Path("anew"))
+
+
+def test_an_old_run_outlives_a_new_one_that_cannot_be_saved(
+    tiny: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny()
+    before = contents(RUN)
+
+    def full(path: Path, saved: Checkpoint) -> None:
+        raise Fault("no room")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    assert tiny("--overwrite").status == 1
+    assert contents(RUN) == before
