@@ -131,7 +131,7 @@ def read_yaml(path: Path) -> dict[str, dict[str, Any]]:
         size = path.stat().st_size
         if size > LARGEST_FILE:
             raise ConfigError(f"{size} bytes are too many for settings; is it the right file?")
-        sections = yaml.load(path.read_bytes().decode(), Loader)
+        sections = Loader(path.read_bytes().decode()).get_single_data()
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except OSError as error:
@@ -154,8 +154,12 @@ def find(name: str) -> Path:
     for path in (Path(name), CONFIGS / name, CONFIGS / f"{name}.yaml"):
         if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
             return path
-    there = ", ".join(sorted(path.name for path in CONFIGS.glob("*.yaml")))
-    raise ConfigError(f"there is no settings file {show(name)}; configs/ has {there}")
+    raise ConfigError(f"there is no settings file {show(name)}; {available()}")
+
+
+def available() -> str:
+    """The end of a message: which settings files come along."""
+    return f"configs/ has {', '.join(sorted(path.name for path in CONFIGS.glob('*.yaml')))}"
 
 
 def parse_overrides(overrides: list[str]) -> dict[str, dict[str, Any]]:

@@ -51,8 +51,7 @@ def parser() -> Parser:
 def fresh_settings(args: argparse.Namespace, *, use_gpu: bool) -> tuple[Config, Path]:
     """The settings and the folder of a run that `args` describes. Raises UserError."""
     if args.config is None:
-        there = ", ".join(sorted(path.name for path in config.CONFIGS.glob("*.yaml")))
-        raise UserError(f"--config NAME is missing; configs/ has {there}")
+        raise UserError(f"--config NAME is missing; {config.available()}")
     path = config.find(args.config)
     settings = config.load(path, args.overrides, use_gpu=use_gpu)
     return settings, Path(settings.train.out_dir or RUNS / path.stem)

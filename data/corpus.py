@@ -121,7 +121,7 @@ def load(
     """
     found, length, fingerprint = survey(config)
     train_size = check_length(config, length, block_size)
-    tokenizer = CharTokenizer(chars or found)
+    tokenizer = CharTokenizer(chars) if chars else CharTokenizer.from_text(found)
     try:
         tokenizer.encode(found)
     except UnknownCharacters as error:
