@@ -172,6 +172,17 @@ class MultiHeadAttention(nn.Module):
         y = causal_attention(q, k, v[0], dropout_p)  # (B, H, T, D)
         return self.proj(y.transpose(1, 2).reshape(B, T, -1))
 
+    def contributions(self, x: Tensor) -> Tensor:
+        """What each head adds to the residual stream, x (B, T, C) -> (B, H, T, C).
+
+        The projection split by head, with an equal share of its bias: summed over the heads this
+        is `forward` without dropout.
+        """
+        weights = self.proj.weight.chunk(len(self.heads), dim=1)  # each (C, D)
+        parts = [head(x) @ weight.T for head, weight in zip(self.heads, weights, strict=True)]
+        parts = torch.stack(parts, dim=1)  # (B, H, T, C)
+        return parts if self.proj.bias is None else parts + self.proj.bias / len(self.heads)
+
 
 class ReLU2(nn.Module):
     """max(x, 0)^2. So et al. 2021 (Primer), arXiv:2109.08668."""

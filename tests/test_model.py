@@ -82,6 +82,22 @@ def test_fused_heads_equal_heads_one_by_one(float64: None, position: str, bias: 
 
 
 @both_positions
+@with_and_without_bias
+def test_contributions_are_the_output_split_by_head(
+    float64: None, position: str, bias: bool
+) -> None:
+    attn, x = tiny_gpt(position=position, bias=bias).blocks[1].attn, random(B, T, C)
+    parts = attn.contributions(x)
+    assert parts.shape == (B, H, T, C)
+    torch.testing.assert_close(parts.sum(dim=1), attn(x), rtol=0, atol=1e-12)
+    share = attn.proj.bias / H if bias else 0
+    for h in range(H):
+        alone = [head(x) * (head is attn.heads[h]) for head in attn.heads]
+        part = torch.cat(alone, dim=-1) @ attn.proj.weight.T + share
+        torch.testing.assert_close(parts[:, h], part, rtol=0, atol=1e-12)
+
+
+@both_positions
 def test_pattern_equals_the_reference_and_never_sees_the_future(
     float64: None, position: str
 ) -> None:
