@@ -1,7 +1,8 @@
-"""Write text with a trained model.
+"""Write text with a trained model, or with one whose weights were set by hand.
 
     python sample.py --ckpt                                    the newest run
     python sample.py --ckpt checkpoints/mine --prompt "ROMEO:" --temperature 0.8
+    python sample.py --handmade                                one-head: abaabaab...
 
 Text goes to standard output as it is made, everything else to standard error.
 """
@@ -17,6 +18,8 @@ import torch
 
 import checkpoint
 import device
+import handmade
+from checkpoint import Checkpoint
 from data.tokenizer import CharTokenizer, UnknownCharacters
 from errors import Parser, UserError, run
 from generate import generate
@@ -40,15 +43,17 @@ def parser() -> Parser:
     """The command line of sample.py."""
     p = Parser(prog="sample.py", description=__doc__)
     add = p.add_argument
-    add(
-        "--ckpt", nargs="?", type=Path, metavar="PATH", help="a run folder or file; default: newest"
-    )
+    newest = "a run folder or file; default: newest"
+    add("--ckpt", nargs="?", const=False, type=Path, metavar="PATH", help=newest)
+    names = {"choices": handmade.MODELS, "const": "one-head"}
+    add("--handmade", nargs="?", **names, help="weights set by hand; default: one-head")
     add("--prompt", help="text to continue; default: a newline")
     add("--prompt-file", metavar="PATH", help="file with the text to continue; - reads a pipe")
     count, seed = bounded(int, 0), bounded(int, 0, 2**63 - 1)
     add("--max-new-tokens", type=count, default=500, help="characters to write; default: 500")
     add("--num-samples", type=bounded(int, 1), default=1, help="texts to write; default: 1")
-    add("--temperature", type=bounded(float, 0, 1e6), default=0.8, help="0 is greedy; default: 0.8")
+    greedy = "0 is greedy; default: 0.8, or 0 with --handmade"
+    add("--temperature", type=bounded(float, 0, 1e6), help=greedy)
     add("--top-k", type=bounded(int, 1), help="choose among the k likeliest characters")
     add("--top-p", type=bounded(float, 1e-9, 1), help="choose among the likeliest of this share")
     add("--stop", metavar="TEXT", help="end a sample before this text")
@@ -102,21 +107,34 @@ def until(chars: Iterable[str], stop: str | None) -> Iterator[str]:
     yield held
 
 
+def weights(args: argparse.Namespace) -> tuple[Checkpoint, str]:
+    """The model to write with, and a line on what it is. Raises UserError."""
+    if args.handmade is None:
+        path = checkpoint.locate(args.ckpt or None)  # False: --ckpt without a path
+        saved = checkpoint.load(path)
+        return saved, f"{path}, step {saved.progress['step']}"
+    if args.ckpt is not None:
+        raise UserError("--ckpt and --handmade exclude each other; give one")
+    return handmade.load(args.handmade), f"{args.handmade}, set by hand"
+
+
 def command(args: argparse.Namespace) -> int:
     """Write the samples that `args` ask for."""
     place = device.pick(args.device)
-    path = checkpoint.locate(args.ckpt)
-    saved = checkpoint.load(path)
+    saved, what = weights(args)
     tokenizer = CharTokenizer(saved.chars)
     prompt = read_prompt(args, tokenizer)
-    print(f"{path}, step {saved.progress['step']}", file=sys.stderr)
+    temperature = args.temperature
+    if temperature is None:
+        temperature = 0 if args.handmade else 0.8
+    print(what, file=sys.stderr)
     idx = tokenizer.encode(prompt).long().expand(args.num_samples, -1)  # (B, T)
     steps = generate(
         saved.build().to(place),
         idx.to(place),
         args.max_new_tokens,
         torch.Generator(place).manual_seed(args.seed),
-        temperature=args.temperature,
+        temperature=temperature,
         top_k=args.top_k,
         top_p=args.top_p,
     )

@@ -91,7 +91,7 @@ class TrainConfig:
     """The run.
 
     out_dir: the run's folder; null means checkpoints/ and the name of the settings file
-    init_from: a checkpoint whose weights and vocabulary to start from, for fine-tuning
+    init_from: a checkpoint, or handmade:NAME, whose weights and vocabulary to start from
     seed: decides the first weights, the batches and dropout
     max_steps: updates of the weights
     batch_size: windows of the text in one update

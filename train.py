@@ -21,6 +21,7 @@ from tqdm import tqdm
 import checkpoint
 import config
 import device
+import handmade
 import metrics
 from checkpoint import BEST, LAST, RUNS, Checkpoint
 from data import corpus
@@ -87,17 +88,21 @@ def resumed_settings(args: argparse.Namespace, *, use_gpu: bool) -> tuple[Config
 
 
 def start_from(settings: Config, overrides: list[str]) -> Checkpoint | None:
-    """The checkpoint that `train.init_from` names; its structure becomes that of the run."""
-    if settings.train.init_from is None:
+    """What `train.init_from` names; its structure becomes that of the run."""
+    name = settings.train.init_from
+    if name is None:
         return None
-    source = checkpoint.load(checkpoint.locate(Path(settings.train.init_from)))
+    if name.startswith(handmade.PREFIX):
+        source = handmade.load(name.removeprefix(handmade.PREFIX))
+    else:
+        source = checkpoint.load(checkpoint.locate(Path(name)))
     asked = config.parse_overrides(overrides).get("model", {})
     wanted = dataclasses.replace(source.model, dropout=settings.model.dropout)
-    for name in asked:
-        if getattr(settings.model, name) != getattr(wanted, name):
+    for field in asked:
+        if getattr(settings.model, field) != getattr(wanted, field):
             raise UserError(
-                f"model.{name}={asked[name]} does not fit {settings.train.init_from}, which has "
-                f"{getattr(wanted, name)}; leave it out"
+                f"model.{field}={asked[field]} does not fit {name}, which has "
+                f"{getattr(wanted, field)}; leave it out"
             )
     settings.model = wanted
     return source

@@ -168,7 +168,67 @@ def test_checkpoints_that_are_not_there(home: Path, refusal: Callable) -> None:
 
 def test_the_newest_run(write: Callable, saved: Checkpoint, call: Callable) -> None:
     checkpoint.save(Path("checkpoints/mine/best.pt"), saved)
-    assert call(sample.main, "--device", "cpu").out == write().out
+    for argv in ([], ["--ckpt"]):
+        assert call(sample.main, "--device", "cpu", *argv).out == write().out
+
+
+def by_hand(call: Callable, *argv: str) -> tuple[int, str, str]:
+    """Sample from a hand-set model."""
+    return call(sample.main, "--device", "cpu", "--handmade", *argv)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("--prompt a --max-new-tokens 10", "abaabaabaab"),
+        ("--prompt ba --max-new-tokens 10", "baabaabaabaa"),
+        ("--prompt abaab --max-new-tokens 10", "abaabaabaabaaba"),
+        ("one-head --prompt bbb --max-new-tokens 4", "bbbaaba"),
+        ("two-head --prompt aab --max-new-tokens 15", "aababaababaababaab"),
+        ("new-head --prompt aab --max-new-tokens 7", "aababaabab"),
+        ("--max-new-tokens 3 --num-samples 2", "abaa\nabaa"),
+        ("", "aba" * 167),
+    ],
+)
+def test_hand_set_models(line: str, text: str, home: Path, call: Callable) -> None:
+    status, out, err = by_hand(call, *line.split())
+    assert (status, out) == (0, text + "\n")
+    name = line.split("-head")[0] if "-head" in line else "one"
+    assert err.startswith(f"{name}-head, set by hand\n")
+    assert not Path("checkpoints").exists()
+
+
+def test_hand_set_models_are_greedy_unless_told_otherwise(home: Path, call: Callable) -> None:
+    greedy = by_hand(call, "two-head")  # which is less sure than one-head
+    for setting in ("--seed 2", "--temperature 0"):
+        assert by_hand(call, "two-head", *setting.split()) == greedy
+    for settings in ("--temperature 0.8 --seed 1", "--temperature 0.8 --seed 2"):
+        assert by_hand(call, "two-head", *settings.split()).out != greedy.out
+
+
+def test_hand_set_models_know_two_letters(home: Path, call: Callable, refusal: Callable) -> None:
+    prompt = ("--handmade", "--prompt", "cab")
+    assert "'c' (U+0063) not among the 2 known" in refusal(sample.main, *prompt)
+    skipping = by_hand(call, "--prompt", "cab", "--unknown", "skip")
+    assert skipping == by_hand(call, "--prompt", "ab")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("--handmade --ckpt", "--ckpt --handmade", "--handmade one-head --ckpt"),
+        *("--handmade --ckpt model.pt", "--ckpt model.pt --handmade two-head"),
+    ],
+)
+def test_a_hand_set_model_or_a_checkpoint(line: str, write: Callable, refusal: Callable) -> None:
+    message = "--ckpt and --handmade exclude each other"
+    assert message in refusal(sample.main, *line.split())
+
+
+def test_a_hand_set_model_that_there_is_not(home: Path, refusal: Callable) -> None:
+    message = refusal(sample.main, "--handmade", "three-head")
+    assert "'three-head'" in message
+    assert all(name in message for name in ("one-head", "new-head", "two-head"))
 
 
 def test_a_reader_that_has_seen_enough(write: Callable) -> None:

@@ -1,5 +1,6 @@
 """Whole runs through the command line: what they leave behind, what they measure and refuse."""
 
+import dataclasses
 import math
 import os
 import re
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 import reference
 import torch
+import yaml
 from runs import RUN, TEXT, after, contents, exact, records, state
 
 import checkpoint
+import handmade
 import sample
 import train
 import trainer
@@ -239,6 +242,54 @@ def test_init_from_refuses_what_does_not_fit(tiny: Callable, refused: Callable) 
     assert "'z' (U+007A) and 'é' (U+00E9)" in strange
     assert "model.n_layer=3" in refused(*tune, "model.n_layer=3")
     assert not Path("tuned").exists()
+
+
+@pytest.mark.parametrize("name", ["one-head", "two-head"])
+def test_init_from_a_hand_set_model(name: str, home: Path, call: Callable) -> None:
+    folder, source = Path("checkpoints/aab"), handmade.load(name)
+    line = f"--config aab --device cpu train.init_from=handmade:{name} train.max_steps=2"
+    frozen = ("optim.learning_rate=0", "train.eval_every=1", "model.dropout=0.25")
+    assert call(train.main, *line.split(), *frozen).status == 0
+    kept = torch.load(folder / "last.pt")
+    assert exact(kept["weights"]) == exact(source.weights)
+    assert kept["chars"] == "ab"
+    assert kept["model"] == {**dataclasses.asdict(source.model), "dropout": 0.25}
+    assert kept["progress"]["step"] == 2
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    assert settings["train"]["init_from"] == f"handmade:{name}"
+    assert settings["model"]["n_head"] == source.model.n_head
+
+
+def test_a_run_from_hand_set_weights_goes_on(home: Path, call: Callable) -> None:
+    start = "--config aab --device cpu train.init_from=handmade:one-head train.eval_every=3"
+    start += " optim.decay=none train.out_dir="
+    for line in (
+        f"{start}whole train.max_steps=6",
+        f"{start}parts train.max_steps=3",
+        "--resume --device cpu train.out_dir=parts train.max_steps=6",
+    ):
+        assert call(train.main, *line.split()).status == 0
+    parts, whole = state(Path("parts")), state(Path("whole"))
+    assert parts["last.pt"] == whole["last.pt"]
+    assert parts["metrics"] == whole["metrics"]
+
+
+HANDMADE_REFUSED = {
+    "train.init_from=handmade:three-head": "there is no hand-set model 'three-head'; there are one",
+    "train.init_from=handmade:": "there is no hand-set model ''; there are one-head, new-head, two",
+    "train.init_from=one-head": "there is no checkpoint one-head",
+    "train.init_from=handmade:one-head data.dataset=text.txt": "'c' (U+0063)",
+    "train.init_from=handmade:one-head model.n_head=2": "model.n_head=2 does not fit handmade:one",
+    "train.init_from=handmade:one-head model.bias=false": "model.bias=false does not fit handmade:",
+    "train.init_from=handmade:two-head model.block_size=5": "model.block_size=5 does not fit",
+}
+
+
+@pytest.mark.parametrize("line", HANDMADE_REFUSED)
+def test_init_from_refuses_hand_set_models_that_do_not_fit(line: str, refused: Callable) -> None:
+    before = contents(Path())
+    assert HANDMADE_REFUSED[line] in refused("--config", "aab", "--device", "cpu", *line.split())
+    assert contents(Path()) == before
 
 
 REFUSED = {
