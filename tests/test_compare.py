@@ -1,0 +1,410 @@
+"""The comparison through the command line: its table, its JSON, its picture, what it refuses."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+import torch
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from runs import contents
+from tiny import tiny_gpt
+
+import checkpoint
+import compare
+import config
+import handmade
+import metrics
+import picture
+import train
+from checkpoint import Checkpoint
+from data.aab import AAB, Task, both
+from generate import generate
+from inside import look
+from measure import Column, measure
+from model import GPT
+
+RUN = Path("checkpoints/aab")
+SEE = r"\n\nsee (.*compare\.png)\n"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of aab.yaml."""
+    folder = tmp_path_factory.mktemp("aab")
+    precision = torch.get_float32_matmul_precision()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "plot", lambda folder: None)
+        assert train.main(["--config=aab.yaml", "--device=cpu", f"train.out_dir={folder}"]) == 0
+    torch.set_float32_matmul_precision(precision)
+    return folder
+
+
+@pytest.fixture
+def run(home: Path, trained: Path) -> Path:
+    """The run, where train.py would have left it."""
+    return Path(shutil.copytree(trained, RUN))
+
+
+@pytest.fixture
+def plain(home: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable:
+    """Compare without waiting for the picture."""
+    monkeypatch.setattr(picture, "draw", lambda path, *args: path)
+    return partial(call, compare.main)
+
+
+@pytest.fixture
+def numbers(plain: Callable) -> Callable:
+    """What --json tells of each model."""
+    return lambda *argv: json.loads(plain("--json", *argv).out)["models"]
+
+
+def save(path: str, *, chars: str = "ab", **changes: object) -> Path:
+    """A checkpoint of a model of two layers of three heads with random weights."""
+    model = tiny_gpt(**{"vocab_size": 2, "bias": True, "position": "learned", **changes})
+    weights = dict(model.state_dict())
+    saved = Checkpoint(model.config, chars, weights, {}, "", [], progress={"step": 0})
+    checkpoint.save(Path(path), saved)
+    return Path(path)
+
+
+def scores(model: GPT, chars: str, context: str) -> np.ndarray:
+    """Scores of the two characters after `context` by the NumPy model, (2,)."""
+    weights = {name: p.numpy() for name, p in model.state_dict().items()}
+    sizes = {"n_layer": model.config.n_layer, "n_head": model.config.n_head}
+    kinds = {"position": model.config.position, "activation": model.config.activation}
+    idx = np.array([[chars.index(char) for char in context]])
+    return reference.gpt(weights, idx, **sizes, **kinds)[0, -1]
+
+
+def wrong_contexts(path: Path, task: Task) -> set[str]:
+    """The contexts, each tried on its own, that the likeliest character goes on from wrongly."""
+    saved = checkpoint.load(checkpoint.locate(path))
+    model, wrong, known = saved.build(), set(), ["a", "b"]
+    for _ in range(2, saved.model.block_size + 1):
+        known = [context + char for context in known for char in "ab"]
+        for context in known:
+            idx = torch.tensor([[saved.chars.index(char) for char in context]])
+            [[new]] = generate(model, idx, 1, torch.Generator(), temperature=0)
+            if saved.chars[new] != task.rule(context):
+                wrong.add(context)
+    return wrong
+
+
+def test_the_settings_are_those_of_the_hand_set_model() -> None:
+    settings = config.load(config.find("aab.yaml"), [], use_gpu=False)
+    settings.model.vocab_size = 2  # which the text decides
+    assert settings.model == handmade.one_head()[0]
+
+
+def test_the_table(run: Path, plain: Callable, numbers: Callable) -> None:
+    status, out, err = plain()
+    assert (status, err) == (0, "")
+    models = numbers()
+    assert [m["label"] for m in models] == ["one-head", str(RUN), "untrained"]
+    assert [m["kind"] for m in models] == ["handmade", "trained", "untrained"]
+    assert out.split("\n")[0].split() == [m["label"] for m in models]
+    keys = "parameters nonzero_parameters loss entropy_floor loss_after_two steps_right"
+    expected = [[m[key] for m in models] for key in keys.split()]
+    for part in ("task", "all"):
+        expected += [[m[part]["right"] for m in models], [m[part]["worst_margin"] for m in models]]
+    expected.append([m["attention_distance"] for m in models])
+    for ending in ("aa", "ab", "ba", "bb"):
+        expected.append([m["heads"][0]["to_b"][ending] for m in models])
+    lines = out.split("\n\n")[0].splitlines()[1:]
+    rows = [line.rsplit(maxsplit=3) for line in lines if "layer" not in line]
+    for (_, *cells), values in zip(rows, expected, strict=True):
+        for cell, value in zip(cells, values, strict=True):
+            shown, _, total = cell.replace(",", "").partition("/")
+            assert total in ("", "27", "12", "60")
+            decimals = len(shown.partition(".")[2])
+            assert float(shown) == pytest.approx(value, abs=0.501 * 10**-decimals)
+
+
+def test_the_trained_model_has_learned_the_text(run: Path, numbers: Callable) -> None:
+    by_hand, learned, untrained = numbers()
+    assert learned["steps_right"] == by_hand["steps_right"] == 27
+    assert learned["task"] | {"worst_margin": 1} == by_hand["task"]
+    assert learned["entropy_floor"] < learned["loss"] < learned["entropy_floor"] + 0.01
+    assert learned["loss_after_two"] < 0.01
+    assert learned["parameters"] == by_hand["parameters"] == untrained["parameters"]
+    assert untrained["loss"] == pytest.approx(np.log(2), rel=1e-6)
+    assert untrained["steps_right"] == 0
+
+
+def test_json_is_all_there_is(run: Path, plain: Callable) -> None:
+    status, out, err = plain("--json")
+    assert (status, err) == (0, "")
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    content = json.loads(out, parse_constant=refuse)
+    assert set(content) == {"task", "picture", "models"}
+    assert (content["task"], content["picture"]) == ("aab", str(RUN / "compare.png"))
+    keys = """label kind parameters nonzero_parameters loss entropy_floor loss_after_two
+        steps_right task all attention_distance heads"""
+    for model in content["models"]:
+        assert list(model) == keys.split()
+        for part in ("task", "all"):
+            assert list(model[part]) == ["total", "right", "worst_margin", "wrong"]
+            assert len(model[part]["wrong"]) == model[part]["total"] - model[part]["right"]
+        [head] = model["heads"]
+        assert list(head) == ["layer", "head", "to_b"]
+        assert list(head["to_b"]) == ["aa", "ab", "ba", "bb"]
+
+
+def test_runs_and_files_in_any_number(run: Path, numbers: Callable) -> None:
+    small = save("small.pt", block_size=3)
+    models = numbers("--ckpt", RUN / "last.pt", small, RUN)
+    labels = ["one-head", str(RUN / "last.pt"), "small.pt", str(RUN), "untrained"]
+    assert [m["label"] for m in models] == labels
+    last, best = (checkpoint.load(RUN / name).build() for name in ("last.pt", "best.pt"))
+    for measured, model in ((models[1], last), (models[3], best)):
+        column = Column(measured["label"], "trained", model, "ab")
+        reference_column = Column("", "handmade", handmade.load("one-head").build(), "ab")
+        assert measured["loss"] == measure(column, reference_column, AAB).loss
+    assert [m["all"]["total"] for m in models] == [60, 60, 12, 60, 60]
+
+
+@pytest.mark.parametrize(
+    ("name", "block_size"), [("one-head", 8), ("new-head", 2), ("new-head", 3), ("two-head", 3)]
+)
+def test_any_block_size(name: str, block_size: int, home: Path, call: Callable) -> None:
+    save("model.pt", block_size=block_size)
+    out = call(compare.main, "--ckpt", "model.pt", "--handmade", name, "--json").out
+    by_hand, measured, untrained = json.loads(out)["models"]
+    assert measured["all"]["total"] == 2 ** (block_size + 1) - 4
+    assert by_hand["all"]["right"] == by_hand["all"]["total"] == untrained["all"]["total"]
+    assert len(measured["heads"]) == 6
+    assert Path("compare.png").is_file()
+
+
+def test_two_head(run: Path, plain: Callable) -> None:
+    content = json.loads(plain("--handmade", "two-head", "--json").out)
+    by_hand, learned, untrained = content["models"]
+    assert (content["task"], by_hand["label"]) == ("aabab", "two-head")
+    assert [len(m["heads"]) for m in content["models"]] == [2, 1, 2]
+    assert by_hand["steps_right"] == 27 > learned["steps_right"]
+    assert by_hand["attention_distance"] == 0 < learned["attention_distance"]
+    floors = [m["entropy_floor"] for m in content["models"]]
+    assert floors[0] == floors[2] == pytest.approx(floors[1] * 5 / 6)
+    assert untrained["parameters"] == by_hand["parameters"]
+    assert set(learned["all"]["wrong"]) == wrong_contexts(RUN, Task("aabab", both))
+
+
+def test_more_heads_than_the_hand_set_model(plain: Callable, numbers: Callable) -> None:
+    save("deep.pt")
+    lines = plain("--ckpt", "deep.pt").out.split("\n\n")[0].splitlines()
+    ends = [lines[0].index(label) + len(label) for label in ("one-head", "deep.pt", "untrained")]
+    parts = zip([38, *ends], ends, strict=False)  # 38: before that stands what the row is
+    cells = [[line[start:end].strip() for line in lines] for start, end in parts]
+    by_hand, deep, untrained = numbers("--ckpt", "deep.pt")
+    first = next(i for i, line in enumerate(lines) if "adds to the logit of b" in line)
+    for column, measured in zip(cells, (by_hand, deep, untrained), strict=True):
+        told = []
+        for head in measured["heads"]:
+            told.append(f"layer {head['layer']} head {head['head']}")
+            told += [f"{value:+.2f}" for value in head["to_b"].values()]
+        assert column[first:] == told + [""] * (30 - len(told))
+    for i in range(6):
+        title, *names = (line[:38].strip() for line in lines[first + 5 * i : first + 5 * i + 5])
+        assert title == f"what head {i + 1} adds to the logit of b"
+        assert names == ["after aa", "after ab", "after ba", "after bb"]
+
+
+@pytest.mark.parametrize(("name", "task"), [("one-head", AAB), ("two-head", Task("aabab", both))])
+def test_wrong_contexts_by_what_never_occurs(name: str, task: Task, plain: Callable) -> None:
+    save("model.pt", seed=3)
+    out = plain("--ckpt", "model.pt", "--handmade", name).out
+    [said, *groups] = out.split("\n\n")[1].splitlines()
+    wrong = wrong_contexts(Path("model.pt"), task)
+    assert said == f"model.pt is wrong in {len(wrong)} of 124 contexts"
+    never = {"one-head": ["bb", "aaa", "bab"], "two-head": ["bb", "aaa", "aabaa", "babab"]}[name]
+    found = {}
+    for group in groups:
+        line = r"  (\d+) (?:with (\w+), which never occurs in|of) the text: ([ab ]+)"
+        count, part, contexts = re.fullmatch(line, group).groups()
+        found[part] = contexts.split()
+        assert len(found[part]) == int(count)
+    assert len(found) == len(groups) > 2 and None in found
+    assert sorted(context for contexts in found.values() for context in contexts) == sorted(wrong)
+    for part, contexts in found.items():
+        for context in contexts:  # the first of what never occurs, if there is one
+            assert part == next((part for part in never if part in context), None)
+            assert (context in task.word * 5) == (part is None)
+
+
+def test_long_lists_are_cut(plain: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("model.pt", seed=3)
+    whole = plain("--ckpt", "model.pt").out.split("\n\n")[1].splitlines()[1:]
+    monkeypatch.setattr(compare, "NAMED", 3)
+    cut = plain("--ckpt", "model.pt").out.split("\n\n")[1].splitlines()[1:]
+    assert len(cut) == len(whole)
+    for short, long in zip(cut, whole, strict=True):
+        head, _, names = long.partition(": ")
+        names = names.split()
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        assert short == f"{head}: {' '.join(names[:3])}{more}"
+    assert any("more" in line for line in cut)
+
+
+def test_every_trained_model_is_told_of(run: Path, plain: Callable) -> None:
+    save("model.pt", seed=3)
+    checkpoint.save(Path("perfect.pt"), handmade.load("one-head"))
+    parts = plain("--ckpt", RUN, "model.pt", "perfect.pt").out.split("\n\n")
+    assert len(parts) == 5
+    wrong = wrong_contexts(RUN, AAB)
+    said, *groups = parts[1].splitlines()
+    assert said == f"{RUN} is wrong in {len(wrong)} of 60 contexts"
+    assert {name for group in groups for name in group.partition(": ")[2].split()} == wrong
+    assert parts[2].startswith("model.pt is wrong in ")
+    assert parts[3] == "perfect.pt is right in all 60 contexts"
+
+
+def test_a_run_that_began_with_the_hand_set_weights(
+    run: Path, call: Callable, numbers: Callable
+) -> None:
+    kept = ("train.init_from=handmade:one-head", "optim.learning_rate=0", "train.max_steps=1")
+    settings = ("--config=aab.yaml", "--device=cpu", "train.out_dir=kept")
+    assert call(train.main, *settings, *kept).status == 0
+    by_hand, same, _ = numbers("--ckpt", "kept")
+    assert same == by_hand | {"label": "kept", "kind": "trained"}
+
+
+def test_the_vocabulary_may_have_another_order(numbers: Callable) -> None:
+    saved = checkpoint.load(save("model.pt"))
+    for name in ("wte.weight", "lm_head.weight"):
+        saved.weights[name] = saved.weights[name].flip(0)
+    saved.chars = "ba"
+    checkpoint.save(Path("turned.pt"), saved)
+    _, one, other, _ = numbers("--ckpt", "model.pt", "turned.pt")
+    assert set(one["all"]["wrong"]) == set(other["all"]["wrong"])
+    assert one["heads"][0]["to_b"] == pytest.approx(other["heads"][0]["to_b"], abs=1e-5)
+
+
+def test_the_picture(run: Path, call: Callable) -> None:
+    status, out, _ = call(compare.main)
+    assert (status, re.search(SEE, out)[1]) == (0, str(RUN / "compare.png"))
+    assert (RUN / "compare.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    before = imread(RUN / "compare.png")
+    height, width, _ = before.shape
+    assert 1000 < width < 2000 and 400 < height < width
+    save("model.pt", n_layer=1, n_head=1, block_size=5)
+    status, out, _ = call(compare.main, "--ckpt", "model.pt", "--out", "deep/er")
+    assert (status, re.search(SEE, out)[1]) == (0, "deep/er/compare.png")
+    assert [path.name for path in Path("deep/er").iterdir()] == ["compare.png"]
+    other = imread("deep/er/compare.png")
+    assert other.shape == before.shape
+    assert (other != before).any(axis=2).mean() > 0.01
+    assert (other != 1).any(axis=2).mean() > 0.2  # there is more than white
+
+
+def test_the_picture_goes_to_the_first_run(run: Path, plain: Callable) -> None:
+    Path("else").mkdir()
+    save("else/model.pt")
+    assert re.search(SEE, plain("--ckpt", "else/model.pt", RUN).out)[1] == "else/compare.png"
+    assert re.search(SEE, plain("--ckpt", RUN, "else/model.pt").out)[1] == str(RUN / "compare.png")
+
+
+def test_what_is_drawn_of_each_model(
+    home: Path, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heads nearest to those of the hand-set model, on a stretch of the text before a b."""
+    save("model.pt", seed=6)
+    drawn, answers = [], []
+    monkeypatch.setattr(picture, "draw_pattern", lambda *args: drawn.append(args))
+    monkeypatch.setattr(picture, "draw_answers", lambda *args: answers.append(args))
+    argv = ("--ckpt", "model.pt", "--handmade", "two-head", "--json")
+    content = json.loads(call(compare.main, *argv).out)
+    models = [handmade.load("two-head").build(), checkpoint.load(Path("model.pt")).build()]
+    [context] = {context for *_, context in drawn}
+    assert context + "b" in "aabab" * 3 and len(context) == 6
+    idx = torch.tensor([["ab".index(char) for char in context]])
+    assert len(drawn) == 6
+    [(_, columns, task, contexts)] = answers
+    assert [column.label for column in columns] == ["two-head", "model.pt", "untrained"]
+    assert task.word == "aabab"
+    order = {"aa": 0, "ab": 1, "ba": 2, "bb": 3}
+    every = ["".join(chars) for n in range(2, 6) for chars in product("ab", repeat=n)]
+    assert sorted(contexts) == sorted(every)
+    place = [(order[c[-2:]], c not in "aabab" * 3, len(c), c) for c in contexts]
+    assert place == sorted(place)  # by ending, and what is in the text first
+    for model, measured in zip(models, content["models"], strict=False):
+        patterns = look(model, idx).pattern[0].unflatten(0, (-1, model.config.n_head))
+        for head in measured["heads"][:2]:
+            (ax, pattern, _), layer, number = drawn.pop(0), head["layer"], head["head"]
+            assert ax.get_title() == f"{measured['label']}\nlayer {layer} head {number}"
+            torch.testing.assert_close(pattern, patterns[layer - 1, number - 1])
+    assert {head["layer"] for head in content["models"][1]["heads"][:2]} == {1, 2}
+
+
+def test_a_pattern_is_drawn_as_numbers() -> None:
+    ax = Figure().subplots()
+    pattern = torch.tensor([[1, 0, 0], [0.25, 0.75, 0], [0.5, 0.125, 0.375]])
+    picture.draw_pattern(ax, pattern, "aba")
+    [image] = ax.images
+    np.testing.assert_allclose(image.get_array(), pattern.numpy())
+    assert image.get_clim() == (0, 1)
+    shown = {text.get_position(): text.get_text() for text in ax.texts}
+    expected = {(x, y): f"{pattern[y, x]:.2f}" for y in range(3) for x in range(y + 1)}
+    assert shown == expected
+    for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
+        assert [label.get_text() for label in labels] == ["a", "b", "a"]
+
+
+def test_answers_are_drawn_as_probabilities() -> None:
+    model = tiny_gpt(seed=3, vocab_size=2, bias=True, position="learned")
+    contexts = ["aa", "ab", "ba", "bb", "aab", "baa", "bbaa", "ababab"]
+    columns = [Column("model", "trained", model, "ab"), Column("turned", "trained", model, "ba")]
+    ax = Figure().subplots()
+    picture.draw_answers(ax, columns, AAB, contexts)
+    rows = [[context.endswith("aa") for context in contexts]]
+    for column in columns:
+        logits = [scores(model, column.chars, context) for context in contexts]
+        probs = reference.softmax(np.stack(logits))
+        rows.append(probs[:, column.chars.index("b")])
+    np.testing.assert_allclose(ax.images[0].get_array(), np.stack(rows), atol=1e-5)
+    assert ax.images[0].get_clim() == (0, 1)
+    wrong = {(x, y) for y in (1, 2) for x in range(8) if (rows[y][x] > 0.5) != rows[0][x]}
+    assert {text.get_position() for text in ax.texts} == wrong != set()
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["rule", "model", "turned"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == contexts
+    bold = {label.get_text() for label in ax.get_xticklabels() if label.get_weight() == "bold"}
+    assert bold == {"aa", "ab", "ba", "aab", "baa"}
+
+
+REFUSED = {
+    "": "there is no checkpoint checkpoints/aab; train one with: python train.py --config aab.yaml",
+    "--ckpt gone": "there is no checkpoint gone; train one with: python train.py",
+    "--ckpt .": "has no best.pt or last.pt",
+    "--ckpt text.txt": "text.txt is damaged or no checkpoint",
+    "--ckpt good.pt text.txt": "text.txt is damaged or no checkpoint",
+    "--ckpt words.pt": "words.pt is a model of 13 characters, and a comparison takes models of a",
+    "--ckpt xy.pt": "xy.pt is a model of 2 characters, and a comparison takes models of a and b",
+    "--ckpt good.pt short.pt": "short.pt: 2 characters make 0 contexts of length 2 to 1",
+    "--ckpt long.pt": "long.pt: 2 characters make 2,147,483,644 contexts of length 2 to 30",
+    "--ckpt good.pt --handmade three-head": "'three-head'",
+    "--ckpt good.pt --out text.txt": "--out text.txt is no folder",
+    "--ckpt": "--ckpt",
+    "good.pt": "good.pt",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_refusals(line: str, home: Path, saved: Checkpoint, refusal: Callable) -> None:
+    checkpoint.save(Path("words.pt"), saved)
+    save("good.pt")
+    save("xy.pt", chars="xy")
+    save("short.pt", block_size=1)
+    save("long.pt", block_size=30)
+    before = contents(Path())
+    assert REFUSED[line] in refusal(compare.main, *line.split())
+    assert contents(Path()) == before
