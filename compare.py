@@ -10,6 +10,7 @@ Prints a table, names the contexts that the trained models get wrong, and draws 
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,8 @@ def measure_all(columns: list[Column], task: Task) -> list[Measured]:
             numbers.append(measure(column, columns[0], task))
         except ValueError as error:
             raise UserError(f"{column.label}: {error}") from None
+        if not math.isfinite(numbers[-1].loss):
+            raise UserError(f"{column.label} has weights too large to compute with; {REMEDY}")
     return numbers
 
 
@@ -97,8 +100,13 @@ def rows(task: Task, heads: int) -> list[tuple[str, Callable[[Measured], str]]]:
 
 
 def of_head(place: int, cell: Callable[[HeadEffect], str]) -> Callable[[Measured], str]:
-    """`cell` of the head that is matched with this one; empty where a model has fewer."""
-    return lambda m: cell(m.heads[place]) if place < len(m.heads) else ""
+    """The cell of a model's head at `place`; empty where it has none."""
+
+    def of(measured: Measured) -> str:
+        head = measured.heads[place] if place < len(measured.heads) else None
+        return cell(head) if head else ""
+
+    return of
 
 
 def tabulate(numbers: list[Measured], task: Task) -> str:

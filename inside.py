@@ -26,7 +26,7 @@ class Inside:
 
 @torch.inference_mode()
 def look(model: GPT, idx: Tensor) -> Inside:
-    """Run `model`, in evaluation mode, on idx (B, T), and keep what its heads did.
+    """Run `model`, which is in evaluation mode, on idx (B, T), and keep what its heads did.
 
     What a head adds to the scores is what it adds to the residual stream, through ln_f with the
     statistics of the whole stream, and lm_head: its direct effect (Elhage et al. 2021, "A

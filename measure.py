@@ -49,7 +49,7 @@ class Measured:
     task, all: the contexts right among those of the text, and among all there are
     attention_distance: mean total variation between what the last position attends to here and in
         the hand-set model, heads matched
-    heads: the matched heads in the order of the hand-set model's, then the others
+    heads: for each head of the hand-set model the one matched with it, if any; then the others
     """
 
     label: str
@@ -63,7 +63,7 @@ class Measured:
     task: Score
     all: Score
     attention_distance: float
-    heads: list[HeadEffect]
+    heads: list[HeadEffect | None]
 
 
 def losses(column: Column, task: Task) -> Tensor:
@@ -109,8 +109,9 @@ def measure(column: Column, reference: Column, task: Task) -> Measured:
     width = min(attention.shape[-1], known.shape[-1])
     apart = distance(known[..., :width], attention[: len(shared), :, :width])  # (H of it, H)
     pairs = match(apart)
-    first = [head for _, head in pairs]
-    heads = to_b(column, effects, contexts)
+    matched = dict(pairs)
+    heads = dict(enumerate(to_b(column, effects, contexts)))
+    in_order = [heads.pop(matched.get(row), None) for row in range(len(apart))]
     loss = losses(column, task)  # (T,)
     return Measured(
         label=column.label,
@@ -124,5 +125,5 @@ def measure(column: Column, reference: Column, task: Task) -> Measured:
         task=proof.task,
         all=proof.all,
         attention_distance=sum(apart[pair].item() for pair in pairs) / len(pairs),
-        heads=[heads[h] for h in first] + [h for i, h in enumerate(heads) if i not in first],
+        heads=[*in_order, *heads.values()],
     )

@@ -17,10 +17,10 @@ from proof import every_context, probabilities
 LONGEST = 5  # characters in the contexts of the lower half, which has 60 of them then
 
 
-def patterns(column: Column, heads: list[int], context: str) -> Tensor:
-    """Attention weights of some heads of the model on `context`, (heads, T, T)."""
-    ids = CharTokenizer(column.chars).encode(context).long()
-    return look(column.model, ids[None]).pattern[0, heads]
+def patterns(column: Column, context: str) -> Tensor:
+    """Attention weights of the model on `context`, (layers, heads, T, T)."""
+    idx = CharTokenizer(column.chars).encode(context).long()[None]  # (1, T)
+    return look(column.model, idx).pattern[0].unflatten(0, (-1, column.model.config.n_head))
 
 
 def draw_pattern(ax: Axes, pattern: Tensor, context: str) -> None:
@@ -73,13 +73,13 @@ def draw(path: Path, columns: list[Column], numbers: list[Measured], task: Task)
     upper.suptitle(f"attention on {context}: each row is a position, and what it looks at")
     axes = upper.subplots(n_head, len(columns), squeeze=False)
     for x, (column, measured) in enumerate(zip(columns, numbers, strict=True)):
-        heads = measured.heads[:n_head]
-        ids = [(h.layer - 1) * column.model.config.n_head + h.head - 1 for h in heads]
-        for y, pattern in enumerate(patterns(column, ids, context)):
-            draw_pattern(axes[y, x], pattern, context)
-            axes[y, x].set_title(f"{column.label}\nlayer {heads[y].layer} head {heads[y].head}")
-        for ax in axes[len(heads) :, x]:
-            ax.axis("off")
+        every = patterns(column, context)
+        for ax, head in zip(axes[:, x], measured.heads, strict=False):
+            if head is None:  # the model has fewer heads than the hand-set one
+                ax.axis("off")
+                continue
+            draw_pattern(ax, every[head.layer - 1, head.head - 1], context)
+            ax.set_title(f"{column.label}\nlayer {head.layer} head {head.head}")
     contexts = [c for c in every_context(LETTERS, size) if len(c) <= LONGEST]
     contexts.sort(key=lambda c: (ENDINGS.index(c[-2:]), c not in task.text()))
     lower.suptitle("what each context is followed by: bold ones occur in the text, x is wrong")

@@ -191,7 +191,7 @@ def test_two_head(run: Path, plain: Callable) -> None:
     content = json.loads(plain("--handmade", "two-head", "--json").out)
     by_hand, learned, untrained = content["models"]
     assert (content["task"], by_hand["label"]) == ("aabab", "two-head")
-    assert [len(m["heads"]) for m in content["models"]] == [2, 1, 2]
+    assert [m["heads"].count(None) for m in content["models"]] == [0, 1, 0]
     assert by_hand["steps_right"] == 27 > learned["steps_right"]
     assert by_hand["attention_distance"] == 0 < learned["attention_distance"]
     floors = [m["entropy_floor"] for m in content["models"]]
@@ -218,6 +218,28 @@ def test_more_heads_than_the_hand_set_model(plain: Callable, numbers: Callable) 
         title, *names = (line[:38].strip() for line in lines[first + 5 * i : first + 5 * i + 5])
         assert title == f"what head {i + 1} adds to the logit of b"
         assert names == ["after aa", "after ab", "after ba", "after bb"]
+
+
+def test_a_head_stands_beside_the_one_it_is_matched_with(
+    home: Path, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """new-head is the second head of two-head, alone."""
+    checkpoint.save(Path("new-head.pt"), handmade.load("new-head"))
+    argv = ("--ckpt", "new-head.pt", "--handmade", "two-head")
+    by_hand, alone, _ = json.loads(call(compare.main, *argv, "--json").out)["models"]
+    assert alone["attention_distance"] == 0
+    none, second = alone["heads"]
+    assert none is None and (second["layer"], second["head"]) == (1, 1)
+    for ending, value in by_hand["heads"][1]["to_b"].items():  # which writes 9, not 8
+        assert second["to_b"][ending] == pytest.approx(8 / 9 * value, abs=1e-3)
+    drawn = []
+    monkeypatch.setattr(picture, "draw_pattern", lambda ax, *args: drawn.append(ax))
+    rows = call(compare.main, *argv).out.split("\n\n")[0].splitlines()
+    cells = [row.split()[2:] for row in rows if re.match("  after [ab]{2} ", row)]
+    assert [len(row) for row in cells] == [2, 2, 2, 2, 3, 3, 3, 3]
+    shown = [f"{value:+.2f}" for value in second["to_b"].values()]
+    assert [row[1] for row in cells[4:]] == shown
+    assert [ax.axison for ax in drawn[0].figure.axes] == [True, False, True, True, True, True]
 
 
 @pytest.mark.parametrize(("name", "task"), [("one-head", AAB), ("two-head", Task("aabab", both))])
@@ -391,6 +413,7 @@ REFUSED = {
     "--ckpt xy.pt": "xy.pt is a model of 2 characters, and a comparison takes models of a and b",
     "--ckpt good.pt short.pt": "short.pt: 2 characters make 0 contexts of length 2 to 1",
     "--ckpt long.pt": "long.pt: 2 characters make 2,147,483,644 contexts of length 2 to 30",
+    "--ckpt good.pt huge.pt": "huge.pt has weights too large to compute with",
     "--ckpt good.pt --handmade three-head": "'three-head'",
     "--ckpt good.pt --out text.txt": "--out text.txt is no folder",
     "--ckpt": "--ckpt",
@@ -405,6 +428,9 @@ def test_refusals(line: str, home: Path, saved: Checkpoint, refusal: Callable) -
     save("xy.pt", chars="xy")
     save("short.pt", block_size=1)
     save("long.pt", block_size=30)
+    huge = checkpoint.load(Path("good.pt"))
+    huge.weights = {name: weight * 1e19 for name, weight in huge.weights.items()}
+    checkpoint.save(Path("huge.pt"), huge)
     before = contents(Path())
     assert REFUSED[line] in refusal(compare.main, *line.split())
     assert contents(Path()) == before
