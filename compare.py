@@ -36,7 +36,8 @@ def parser() -> Parser:
     p = Parser(prog="compare.py", description=__doc__)
     add = p.add_argument
     add("--ckpt", nargs="+", type=Path, metavar="PATH", help=f"runs or files; default: {DEFAULT}")
-    add("--handmade", choices=handmade.MODELS, default="one-head", help="default: one-head")
+    by_hand = "model set by hand, and with it the task; default: one-head"
+    add("--handmade", choices=handmade.MODELS, default="one-head", help=by_hand)
     add("--out", type=Path, metavar="DIR", help=f"folder of {PICTURE}; default: the first run's")
     add("--json", action="store_true", help="print the numbers as JSON in place of the table")
     return p
@@ -151,7 +152,7 @@ def command(args: argparse.Namespace) -> int:
     from picture import draw  # here, because importing matplotlib takes a second
 
     folder = args.out or checkpoint.locate(paths[0]).parent
-    path = draw(folder / PICTURE, columns, numbers, task)
+    path = draw(folder / PICTURE, columns, numbers, task=task)
     if args.json:
         content = {"task": task.word, "picture": str(path)}
         content["models"] = [dataclasses.asdict(m) for m in numbers]

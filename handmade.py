@@ -46,6 +46,7 @@ from errors import UserError
 from model import GPT, GPTConfig
 
 ANCHOR = 2.0**22
+EPS = 1e-5  # of LayerNorm
 HEAD_SIZE = 8
 PREFIX = "handmade:"  # of a hand-set model's name, where a path could stand too
 
@@ -133,7 +134,7 @@ def assemble(block_size: int, heads: list[Plan], bias: float) -> Handmade:
 
     proj, proj_bias = (weights[f"blocks.0.attn.proj.{part}"] for part in ("weight", "bias"))
     for h, plan in enumerate(heads):
-        set_head(weights, f"blocks.0.attn.heads.{h}", plan, a, b)
+        set_head(weights, f"blocks.0.attn.heads.{h}", plan, a=a, b=b)
         value = (h + 1) * HEAD_SIZE - 1  # where proj finds the head's last channel
         proj[a, value], proj[b, value] = -plan.write, plan.write
     proj_bias[a], proj_bias[plus], proj_bias[minus] = bias, ANCHOR, -ANCHOR
@@ -145,7 +146,7 @@ def assemble(block_size: int, heads: list[Plan], bias: float) -> Handmade:
     return config, aab.LETTERS, weights
 
 
-def set_head(weights: dict[str, Tensor], name: str, plan: Plan, a: int, b: int) -> None:
+def set_head(weights: dict[str, Tensor], name: str, plan: Plan, *, a: int, b: int) -> None:
     """Query and key as `plan` asks; +1 for a and -1 for b in the last channel of the value."""
     for t, asked in enumerate(plan.asks):
         weights[f"{name}.query.weight"][asked, t] = plan.sharpness * math.sqrt(HEAD_SIZE)
@@ -153,10 +154,10 @@ def set_head(weights: dict[str, Tensor], name: str, plan: Plan, a: int, b: int) 
     weights[f"{name}.value.weight"][-1, [a, b]] = torch.tensor([1.0, -1.0])
 
 
-def undo_layer_norm(weights: dict[str, Tensor], name: str, row: Tensor, eps: float = 1e-5) -> None:
+def undo_layer_norm(weights: dict[str, Tensor], name: str, row: Tensor) -> None:
     """Make the LayerNorm the identity for rows that have the mean and the variance of `row`."""
     row = row.double()
-    weights[f"{name}.weight"].fill_((row.var(correction=0) + eps).sqrt())
+    weights[f"{name}.weight"].fill_((row.var(correction=0) + EPS).sqrt())
     weights[f"{name}.bias"].fill_(row.mean())
 
 

@@ -81,7 +81,7 @@ def steps_right(column: Column, task: Task) -> int:
     text, block_size = task.text(), column.model.config.block_size
     known = [text[:step][-block_size:] for step in STEPS]
     answers = [text[step] for step in STEPS]
-    return sum(margin > 0 for margin in margins(column.model, column.chars, known, answers))
+    return sum(margin > 0 for margin in margins(column.model, column.chars, known, answers=answers))
 
 
 def to_b(column: Column, effects: Tensor, contexts: list[str]) -> list[HeadEffect]:
@@ -101,7 +101,7 @@ def to_b(column: Column, effects: Tensor, contexts: list[str]) -> list[HeadEffec
 def measure(column: Column, reference: Column, task: Task) -> Measured:
     """All numbers of `column`; `reference` is the hand-set model. Raises ValueError as `prove`."""
     model, chars, block_size = column.model, column.chars, column.model.config.block_size
-    proof = prove(model, chars, task.rule, task.text())
+    proof = prove(model, chars, task.rule, text=task.text())
     contexts = every_context(LETTERS, block_size)
     attention, effects = attended(model, chars, contexts)
     shared = every_context(LETTERS, min(block_size, reference.model.config.block_size))

@@ -36,7 +36,7 @@ def draw_pattern(ax: Axes, pattern: Tensor, context: str) -> None:
     ax.tick_params(length=0)
 
 
-def draw_answers(ax: Axes, columns: list[Column], task: Task, contexts: list[str]) -> None:
+def draw_answers(ax: Axes, columns: list[Column], *, task: Task, contexts: list[str]) -> None:
     """Probability of b after each context, a row for the rule and one for each model."""
     rule = torch.tensor([float(task.rule(context) == "b") for context in contexts]).double()
     rows = [rule]
@@ -60,7 +60,7 @@ def draw_answers(ax: Axes, columns: list[Column], task: Task, contexts: list[str
     ax.figure.colorbar(image, ax=ax, label="probability of b", pad=0.01)
 
 
-def draw(path: Path, columns: list[Column], numbers: list[Measured], task: Task) -> Path:
+def draw(path: Path, columns: list[Column], numbers: list[Measured], *, task: Task) -> Path:
     """Write the picture of the models to `path`, the hand-set one first. Raises Fault."""
     size = min(column.model.config.block_size for column in columns)
     windows = task.windows(size)
@@ -83,5 +83,5 @@ def draw(path: Path, columns: list[Column], numbers: list[Measured], task: Task)
     contexts = [c for c in every_context(LETTERS, size) if len(c) <= LONGEST]
     contexts.sort(key=lambda c: (ENDINGS.index(c[-2:]), c not in task.text()))
     lower.suptitle("what each context is followed by: bold ones occur in the text, x is wrong")
-    draw_answers(lower.subplots(), columns, task, contexts)
+    draw_answers(lower.subplots(), columns, task=task, contexts=contexts)
     return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110))

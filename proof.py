@@ -82,7 +82,9 @@ def probabilities(model: GPT, chars: str, contexts: Sequence[str]) -> Tensor:
     return logits.double().softmax(dim=-1)
 
 
-def margins(model: GPT, chars: str, contexts: Sequence[str], answers: Sequence[str]) -> list[float]:
+def margins(
+    model: GPT, chars: str, contexts: Sequence[str], *, answers: Sequence[str]
+) -> list[float]:
     """Probability of the right character minus that of the likeliest other one, N of N contexts.
 
     answers are the right characters. A margin goes from 1, certain and right, to -1, certain and
@@ -94,7 +96,7 @@ def margins(model: GPT, chars: str, contexts: Sequence[str], answers: Sequence[s
     return (probs.gather(1, right)[:, 0] - others).nan_to_num(-1.0).tolist()
 
 
-def prove(model: GPT, chars: str, rule: aab.Rule, text: str | None = None) -> Proof:
+def prove(model: GPT, chars: str, rule: aab.Rule, *, text: str | None = None) -> Proof:
     """Try `model` on every context of length 2 to its block_size against `rule`.
 
     chars is the vocabulary, rule a total function from a context to what follows it, text the text
@@ -103,7 +105,7 @@ def prove(model: GPT, chars: str, rule: aab.Rule, text: str | None = None) -> Pr
     """
     contexts = every_context(chars, model.config.block_size)
     answers = [rule(context) for context in contexts]
-    found = dict(zip(contexts, margins(model, chars, contexts, answers), strict=True))
+    found = dict(zip(contexts, margins(model, chars, contexts, answers=answers), strict=True))
     text = aab.text() if text is None else text
     in_text = {context: margin for context, margin in found.items() if context in text}
     return Proof(task=score(in_text), all=score(found))

@@ -56,7 +56,7 @@ def run(home: Path, trained: Path) -> Path:
 @pytest.fixture
 def plain(home: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """Compare without waiting for the picture."""
-    monkeypatch.setattr(picture, "draw", lambda path, *args: path)
+    monkeypatch.setattr(picture, "draw", lambda path, *args, **kinds: path)
     return partial(call, compare.main)
 
 
@@ -343,7 +343,7 @@ def test_what_is_drawn_of_each_model(
     save("model.pt", seed=6)
     drawn, answers = [], []
     monkeypatch.setattr(picture, "draw_pattern", lambda *args: drawn.append(args))
-    monkeypatch.setattr(picture, "draw_answers", lambda *args: answers.append(args))
+    monkeypatch.setattr(picture, "draw_answers", lambda *a, **kw: answers.append((*a, kw)))
     argv = ("--ckpt", "model.pt", "--handmade", "two-head", "--json")
     content = json.loads(call(compare.main, *argv).out)
     models = [handmade.load("two-head").build(), checkpoint.load(Path("model.pt")).build()]
@@ -351,7 +351,8 @@ def test_what_is_drawn_of_each_model(
     assert context + "b" in "aabab" * 3 and len(context) == 6
     idx = torch.tensor([["ab".index(char) for char in context]])
     assert len(drawn) == 6
-    [(_, columns, task, contexts)] = answers
+    [(_, columns, asked)] = answers
+    task, contexts = asked["task"], asked["contexts"]
     assert [column.label for column in columns] == ["two-head", "model.pt", "untrained"]
     assert task.word == "aabab"
     order = {"aa": 0, "ab": 1, "ba": 2, "bb": 3}
@@ -387,7 +388,7 @@ def test_answers_are_drawn_as_probabilities() -> None:
     contexts = ["aa", "ab", "ba", "bb", "aab", "baa", "bbaa", "ababab"]
     columns = [Column("model", "trained", model, "ab"), Column("turned", "trained", model, "ba")]
     ax = Figure().subplots()
-    picture.draw_answers(ax, columns, AAB, contexts)
+    picture.draw_answers(ax, columns, task=AAB, contexts=contexts)
     rows = [[context.endswith("aa") for context in contexts]]
     for column in columns:
         logits = [scores(model, column.chars, context) for context in contexts]

@@ -182,7 +182,7 @@ def test_text_equals_the_published(name: str, start: str, more: str) -> None:
 )
 def test_rule_is_kept_in_every_context(name: str, in_text: int, total: int) -> None:
     _, task = handmade.MODELS[name]
-    found = prove(build(name), "ab", task.rule, task.text())
+    found = prove(build(name), "ab", task.rule, text=task.text())
     assert (found.task.right, found.task.total) == (in_text, in_text)
     assert (found.all.right, found.all.total) == (total, total)
     probs = {c: softmax(published(name, c)[1]) for c in all_contexts(name)[2:]}  # from length 2
@@ -326,7 +326,7 @@ def spoils(name: str, model: GPT, p: Tensor, at: tuple[int, ...], factor: int) -
     _, task = handmade.MODELS[name]
     value = p[at].item()
     p[at] = factor * value
-    found = prove(model, "ab", task.rule, task.text()).all
+    found = prove(model, "ab", task.rule, text=task.text()).all
     p[at] = value
     return found.right < found.total
 

@@ -135,7 +135,7 @@ def test_dropout_rests_and_the_mode_is_put_back(model: GPT, training: bool) -> N
 def test_margins_by_hand(char: str, by_hand: list[float]) -> None:
     shares = {"yz": [0.5, 0.3, 0.2], "z": [0.1, 0.1, 0.8], "zy": [0.25, 0.5, 0.25]}
     model = Oracle("xyz", 3, lambda context: [math.log(share) for share in shares[context]])
-    found = margins(model, "xyz", list(shares), char * 3)
+    found = margins(model, "xyz", list(shares), answers=char * 3)
     assert found == pytest.approx(by_hand)
 
 
@@ -143,9 +143,9 @@ def test_each_context_has_an_answer_of_its_own() -> None:
     """With the vocabulary the other way round: b is id 0."""
     model = Oracle("ba", 2, lambda context: [0.0, 3.0] if context[0] == "a" else [3.0, 0.0])
     contexts, sure = ["aa", "ba", "ab", "bb", "a"], math.tanh(3 / 2)  # of two shares by softmax
-    right = margins(model, "ba", contexts, [context[0] for context in contexts])
+    right = margins(model, "ba", contexts, answers=[context[0] for context in contexts])
     assert right == pytest.approx([sure] * 5)
-    mixed = margins(model, "ba", contexts, [context[-1] for context in contexts])
+    mixed = margins(model, "ba", contexts, answers=[context[-1] for context in contexts])
     assert mixed == pytest.approx([sure, -sure, -sure, sure, sure])
 
 
@@ -199,7 +199,7 @@ def test_text_decides_what_the_task_is(
     text: str, total: int, wrong: list[str], worst: float
 ) -> None:
     model = sure_but({"bb": -3.0, "aba": -2.0, "baa": 1.0, "abab": -1.0})
-    found = prove(model, "ab", b_after_aa, text)
+    found = prove(model, "ab", b_after_aa, text=text)
     assert (found.task.total, found.task.right) == (total, total - len(wrong))
     assert (found.task.wrong, found.task.worst_margin) == (wrong, pytest.approx(worst))
     assert (found.all.total, found.all.right) == (28, 25)
