@@ -1,11 +1,12 @@
 """Write on: the next character from the scores, again and again."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from model import GPT
+from model import GPT, Past
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -46,6 +47,25 @@ def choose(
     return torch.multinomial(logits.softmax(dim=-1), num_samples=1, generator=generator)
 
 
+class Cache(Past):
+    """Keeps the keys and values of one block, so that each character passes through it once."""
+
+    def __init__(self, block_size: int) -> None:
+        self.block_size = block_size
+        self.kept: Tensor | None = None  # (2, B, H, block_size, D)
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the next positions, each (B, H, t, D) -> those of all so far, (B, H, T, D)."""
+        B, H, t, D = k.shape
+        if self.kept is None:
+            self.kept = k.new_empty(2, B, H, self.block_size, D)
+        start, self.length = self.length, self.length + t
+        self.kept[0, :, :, start : self.length] = k
+        self.kept[1, :, :, start : self.length] = v
+        k, v = self.kept[:, :, :, : self.length]
+        return k, v
+
+
 @torch.inference_mode()
 def generate(
     model: GPT,
@@ -56,21 +76,30 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    window: Literal["slide", "half"] = "slide",
 ) -> Iterator[Tensor]:
     """Continue each row of idx (B, T), T >= 1, yielding the new ids (B,) of each place in turn.
 
     The context is the last block_size ids. The model samples in evaluation mode and is put back
     into the mode it had. Temperature divides the scores; top_k, then top_p narrow the choice.
+
+    While the context fills, each character passes through the model once. After that every new one
+    moves all others to another place, and the whole context is computed again. With window "half" a
+    full context is cut to its last half instead, which is faster, and another text.
     """
-    training = model.training
+    size, training = model.config.block_size, model.training
+    kept = size if window == "slide" else (size + 1) // 2
+    context = unseen = idx[:, -size:]
+    pasts = [Cache(size) for _ in model.blocks]
     model.eval()
     try:
         for _ in range(max_new_tokens):
-            idx = idx[:, -model.config.block_size :]
-            new = choose(
-                model(idx)[:, -1], generator, temperature=temperature, top_k=top_k, top_p=top_p
-            )
-            idx = torch.cat((idx, new), dim=1)
+            logits = model(unseen, pasts)[:, -1]  # (B, V)
+            new = choose(logits, generator, temperature=temperature, top_k=top_k, top_p=top_p)
             yield new[:, 0]
+            unseen, context = new, torch.cat((context, new), dim=1)
+            if context.shape[1] > size:
+                unseen = context = context[:, -kept:]
+                pasts = [Cache(size) for _ in model.blocks] if kept < size else None
     finally:
         model.train(training)

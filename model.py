@@ -5,6 +5,7 @@ F feed-forward size, V vocabulary.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -81,29 +82,45 @@ class GPTConfig:
 def causal_pattern(q: Tensor, k: Tensor) -> Tensor:
     """How much each position attends to itself and to what came before: softmax(q k^T / sqrt(D)).
 
-    q, k (..., T, D) -> pattern (..., T, T), whose rows sum to 1.
-    Vaswani et al. 2017, arXiv:1706.03762, equation 1.
+    k (..., T, D) of all positions, q (..., t, D) of the last t -> pattern (..., t, T), whose rows
+    sum to 1. Vaswani et al. 2017, arXiv:1706.03762, equation 1.
     """
-    T, D = q.shape[-2:]
-    future = q.new_full((T, T), -math.inf).triu(1)  # added, because filling is slower
+    (t, D), T = q.shape[-2:], k.shape[-2]
+    future = q.new_full((t, T), -math.inf).triu(1 + T - t)  # added, because filling is slower
     return F.softmax(q / math.sqrt(D) @ k.mT + future, dim=-1)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor:
-    """Mix the values by the causal pattern: q, k, v (..., T, D) -> (..., T, D).
+    """Mix the values by the causal pattern: q (..., t, D), k, v (..., T, D) -> (..., t, D).
 
     Two kernels, one result: a GPU has a fused one; on a CPU plain batched products train faster.
     """
-    if q.device.type != "cpu":
+    if q.device.type != "cpu" and q.shape == k.shape:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=True)
     return F.dropout(causal_pattern(q, k), dropout_p) @ v
+
+
+class Past:
+    """Keys and values of the positions before those that a block is given; here there are none.
+
+    `generate.Cache` is one that keeps them, so that text can go on one character at a time.
+    """
+
+    length = 0
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the next positions, each (B, H, t, D) -> those of all so far, (B, H, T, D)."""
+        return k, v
+
+
+NO_PAST = Past()
 
 
 class Rotary(nn.Module):
     """Turn channel pairs (j, j + D/2) by an angle that grows with position.
 
-    Attention scores then depend on distance alone. x (..., T, D) -> (..., T, D).
-    Su et al. 2021, arXiv:2104.09864.
+    Attention scores then depend on distance alone. x (..., T, D), whose first position is `start`,
+    -> (..., T, D). Su et al. 2021, arXiv:2104.09864.
     """
 
     def __init__(self, block_size: int, head_size: int) -> None:
@@ -115,10 +132,17 @@ class Rotary(nn.Module):
         self.register_buffer("cos", torch.cat((cos, cos), dim=1), persistent=False)
         self.register_buffer("sin", torch.cat((-sin, sin), dim=1), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
         T, D = x.shape[-2:]
-        cos, sin = self.cos[:T].to(x.dtype), self.sin[:T].to(x.dtype)  # each (T, D)
+        cos, sin = (part[start : start + T].to(x.dtype) for part in (self.cos, self.sin))  # (T, D)
         return x * cos + x.roll(D // 2, dims=-1) * sin
+
+
+class NoRotary(nn.Module):
+    """Nothing is turned where positions are learned."""
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        return x
 
 
 class Head(nn.Module):
@@ -130,7 +154,7 @@ class Head(nn.Module):
         self.key = nn.Linear(config.n_embd, config.head_size, bias=config.bias)
         self.value = nn.Linear(config.n_embd, config.head_size, bias=config.bias)
         rotary = config.position == "rotary"
-        self.rotate = Rotary(config.block_size, config.head_size) if rotary else nn.Identity()
+        self.rotate = Rotary(config.block_size, config.head_size) if rotary else NoRotary()
 
     def pattern(self, x: Tensor) -> Tensor:
         """Attention weights, x (B, T, C) -> (B, T, T)."""
@@ -159,17 +183,18 @@ class MultiHeadAttention(nn.Module):
         self.proj = nn.Linear(config.n_head * config.head_size, config.n_embd, bias=config.bias)
         self.dropout = config.dropout
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, T, C) -> (B, T, C)."""
+    def forward(self, x: Tensor, past: Past = NO_PAST) -> Tensor:
+        """x (B, T, C) of the positions that come after `past` -> (B, T, C)."""
         B, T, _ = x.shape
         heads = self.heads
         queries, keys = [head.query for head in heads], [head.key for head in heads]
         weight, bias = gather([*queries, *keys, *(head.value for head in heads)])
         qkv = F.linear(x, weight, bias).view(B, T, 3, len(heads), -1)
         qk, v = qkv.permute(2, 0, 3, 1, 4).split((2, 1))  # (2, B, H, T, D), (1, B, H, T, D)
-        q, k = heads[0].rotate(qk)  # each (B, H, T, D)
+        q, k = heads[0].rotate(qk, past.length)  # each (B, H, T, D)
+        k, v = past.extend(k, v[0])
         dropout_p = self.dropout if self.training else 0.0
-        y = causal_attention(q, k, v[0], dropout_p)  # (B, H, T, D)
+        y = causal_attention(q, k, v, dropout_p)  # (B, H, T, D)
         return self.proj(y.transpose(1, 2).reshape(B, T, -1))
 
     def contributions(self, x: Tensor) -> Tensor:
@@ -216,23 +241,23 @@ class Block(nn.Module):
         self.ffwd = FeedForward(config)
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, T, C) -> (B, T, C)."""
-        x = x + self.drop(self.attn(self.ln_1(x)))
+    def forward(self, x: Tensor, past: Past = NO_PAST) -> Tensor:
+        """x (B, T, C) of the positions that come after `past` -> (B, T, C)."""
+        x = x + self.drop(self.attn(self.ln_1(x), past))
         return x + self.drop(self.ffwd(self.ln_2(x)))
 
 
 class Positions(nn.Embedding):
-    """One learned vector for each place in the context: T -> (T, C)."""
+    """One learned vector for each place in the context: T places from `start` on -> (T, C)."""
 
-    def forward(self, T: int) -> Tensor:
-        return self.weight[:T]
+    def forward(self, T: int, start: int = 0) -> Tensor:
+        return self.weight[start : start + T]
 
 
 class NoPositions(nn.Module):
     """Nothing is added to the input where the heads themselves know about position."""
 
-    def forward(self, T: int) -> float:
+    def forward(self, T: int, start: int = 0) -> float:
         return 0.0
 
 
@@ -272,16 +297,23 @@ class GPT(nn.Module):
         if self.config.tie_weights:
             self.wte.weight.normal_(std=min(0.02, 1.5 / self.config.n_embd))
 
-    def forward(self, idx: Tensor) -> Tensor:
-        """idx (B, T) of ids -> logits (B, T, V). Raises ValueError when T exceeds block_size."""
-        T = idx.shape[1]
-        if T > self.config.block_size:
+    def forward(self, idx: Tensor, pasts: Sequence[Past] | None = None) -> Tensor:
+        """idx (B, T) of ids -> logits (B, T, V).
+
+        `pasts` has one Past for each block; idx comes after the positions that they hold. Raises
+        ValueError when these and T exceed block_size.
+        """
+        pasts = pasts or [NO_PAST] * len(self.blocks)
+        start, T = pasts[0].length, idx.shape[1]
+        if start + T > self.config.block_size:
             raise ValueError(
-                f"{T} characters do not fit a model whose block_size is "
+                f"{start + T} characters do not fit a model whose block_size is "
                 f"{self.config.block_size}; pass the last {self.config.block_size}"
             )
-        x = self.drop(self.wte(idx) + self.wpe(T))  # (B, T, C)
-        return self.lm_head(self.ln_f(self.blocks(x)))  # (B, T, V)
+        x = self.drop(self.wte(idx) + self.wpe(T, start))  # (B, T, C)
+        for block, past in zip(self.blocks, pasts, strict=True):
+            x = block(x, past)
+        return self.lm_head(self.ln_f(x))  # (B, T, V)
 
     def parameter_count(self) -> int:
         """Number of weights; shared ones count once."""

@@ -56,6 +56,10 @@ def parser() -> Parser:
     add("--temperature", type=bounded(float, 0, 1e6), help=greedy)
     add("--top-k", type=bounded(int, 1), help="choose among the k likeliest characters")
     add("--top-p", type=bounded(float, 1e-9, 1), help="choose among the likeliest of this share")
+    half = (
+        "what a full context does: slide on, or keep its last half, which is faster and other text"
+    )
+    add("--window", choices=("slide", "half"), default="slide", help=f"{half}; default: slide")
     add("--stop", metavar="TEXT", help="end a sample before this text")
     add("--seed", type=seed, default=1, help="same seed, same text; default: 1")
     add("--unknown", choices=("error", "skip"), default="error", help="default: error")
@@ -137,6 +141,7 @@ def command(args: argparse.Namespace) -> int:
         temperature=temperature,
         top_k=args.top_k,
         top_p=args.top_p,
+        window=args.window,
     )
     for row, new in enumerate(itertools.tee(steps, args.num_samples)):
         if args.num_samples > 1:

@@ -32,6 +32,52 @@ def greedy(model: GPT, idx: Tensor) -> Tensor:
     return idx[:, -9:]
 
 
+def drawn(model: GPT, idx: Tensor, *, seed: int, n: int, halve: bool = False) -> Tensor:
+    """The n ids that follow each row of idx, every character computed anew for each of them."""
+    generator, context = torch.Generator().manual_seed(seed), idx[:, -6:]
+    for _ in range(n):
+        probs = model(context)[:, -1].softmax(dim=-1)
+        idx = torch.cat((idx, torch.multinomial(probs, 1, generator=generator)), dim=1)
+        context = torch.cat((context, idx[:, -1:]), dim=1)
+        if context.shape[1] > 6:
+            context = context[:, -3 if halve else -6 :]
+    return idx[:, -n:]
+
+
+@pytest.mark.parametrize("position", ["learned", "rotary"])
+@pytest.mark.parametrize(("B", "T"), [(1, 1), (2, 4), (3, 6), (2, 7), (1, 20)])
+@pytest.mark.parametrize("window", ["slide", "half"])
+def test_text_equals_that_of_a_model_without_a_cache(
+    position: str, B: int, T: int, window: str
+) -> None:
+    model = tiny_gpt(position=position, bias=position == "learned")
+    expected = drawn(model, prompt(T, B=B), seed=5, n=30, halve=window == "half")
+    steps = generate(model, prompt(T, B=B), 30, torch.Generator().manual_seed(5), window=window)
+    assert torch.equal(torch.stack(list(steps), dim=1), expected)
+    other = drawn(model, prompt(T, B=B), seed=5, n=30, halve=window == "slide")
+    assert not torch.equal(other, expected)  # the two windows are not one
+
+
+@pytest.mark.parametrize(
+    ("T", "window", "passed"),
+    [
+        (1, "slide", [1, 1, 1, 1, 1, 1, 6, 6, 6]),
+        (4, "slide", [4, 1, 1, 6, 6, 6, 6, 6, 6]),
+        (9, "slide", [6, 6, 6, 6, 6, 6, 6, 6, 6]),
+        (1, "half", [1, 1, 1, 1, 1, 1, 3, 1, 1]),
+        (4, "half", [4, 1, 1, 3, 1, 1, 1, 3, 1]),
+        (9, "half", [6, 3, 1, 1, 1, 3, 1, 1, 1]),
+    ],
+)
+def test_a_character_passes_once_while_there_is_room(
+    T: int, window: str, passed: list[int]
+) -> None:
+    model, seen = tiny_gpt(), []
+    model.wte.register_forward_hook(lambda module, args, out: seen.append(args[0].shape[1]))
+    text(model, prompt(T), window=window)
+    assert seen == passed
+
+
 @pytest.mark.parametrize("T", [1, 5, 8])  # 8 and every end are longer than the context
 @pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 1e-9}, {"top_k": 1}])
 def test_greedy_text_equals_the_naive_loop(T: int, options: dict[str, float]) -> None:

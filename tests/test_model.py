@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from tiny import SIZES, tiny_gpt
 from torch import Tensor
 
+from generate import Cache
 from model import GPT, GPTConfig, causal_attention
 
 B, T, H, D, C, V = 2, 5, SIZES["n_head"], SIZES["head_size"], SIZES["n_embd"], SIZES["vocab_size"]
@@ -95,6 +96,17 @@ def test_contributions_are_the_output_split_by_head(
         alone = [head(x) * (head is attn.heads[h]) for head in attn.heads]
         part = torch.cat(alone, dim=-1) @ attn.proj.weight.T + share
         torch.testing.assert_close(parts[:, h], part, rtol=0, atol=1e-12)
+
+
+@both_positions
+@pytest.mark.parametrize("cut", [[1] * 6, [3, 1, 2], [6], [2, 4]])
+def test_a_text_in_pieces_is_the_text(float64: None, position: str, cut: list[int]) -> None:
+    model, idx = tiny_gpt(position=position, bias=True), torch.randint(V, (B, 6))
+    pasts = [Cache(6) for _ in model.blocks]
+    pieces = [model(piece, pasts) for piece in idx.split(cut, dim=1)]
+    torch.testing.assert_close(torch.cat(pieces, dim=1), model(idx), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="7 characters do not fit"):
+        model(idx[:, :1], pasts)
 
 
 @both_positions

@@ -71,15 +71,19 @@ def test_the_default_is_to_begin_with_a_line_end(write: Callable) -> None:
     assert ended.out[0] == "\n" and len(ended.out) == 1 + 500 + 1
 
 
-def greedy(saved: Checkpoint, prompt: str, count: int) -> str:
+def greedy(saved: Checkpoint, prompt: str, count: int, *, halve: bool = False) -> str:
     """The likeliest characters after `prompt` by the NumPy model, the context always cut anew."""
     weights = {name: tensor.numpy() for name, tensor in saved.weights.items()}
     sizes = {"n_layer": saved.model.n_layer, "n_head": saved.model.n_head}
     kinds = {"position": saved.model.position, "activation": saved.model.activation}
-    text = prompt
+    size, text = saved.model.block_size, prompt
+    context = prompt[-size:]
     for _ in range(count):
-        idx = np.array([[saved.chars.index(char) for char in text[-saved.model.block_size :]]])
-        text += saved.chars[reference.gpt(weights, idx, **sizes, **kinds)[0, -1].argmax()]
+        idx = np.array([[saved.chars.index(char) for char in context]])
+        new = saved.chars[reference.gpt(weights, idx, **sizes, **kinds)[0, -1].argmax()]
+        text, context = text + new, context + new
+        if len(context) > size:
+            context = context[-size // 2 if halve else -size :]
     return text
 
 
@@ -90,6 +94,14 @@ def test_greedy(prompt: str, write: Callable, saved: Checkpoint) -> None:
     for setting in ("--temperature 0", "--temperature 1e-9", "--top-k 1", "--top-p 1e-9"):
         count = ("--max-new-tokens", "30")
         assert write("--prompt", prompt, *count, *setting.split()).out == text + "\n"
+
+
+def test_the_window(write: Callable, saved: Checkpoint) -> None:
+    greedily = ("--prompt", "bad egg", "--max-new-tokens", "30", "--temperature", "0")
+    half = greedy(saved, "bad egg", 30, halve=True)
+    assert half != greedy(saved, "bad egg", 30)
+    assert write(*greedily, "--window", "half").out == half + "\n"
+    assert write(*greedily, "--window", "slide").out == write(*greedily).out
 
 
 def test_limits(write: Callable) -> None:
