@@ -66,6 +66,11 @@ class Cache(Past):
         return k, v
 
 
+def caches(model: GPT) -> list[Cache]:
+    """An empty cache for each block."""
+    return [Cache(model.config.block_size) for _ in model.blocks]
+
+
 @torch.inference_mode()
 def generate(
     model: GPT,
@@ -90,7 +95,7 @@ def generate(
     size, training = model.config.block_size, model.training
     kept = size if window == "slide" else (size + 1) // 2
     context = unseen = idx[:, -size:]
-    pasts = [Cache(size) for _ in model.blocks]
+    pasts = caches(model)
     model.eval()
     try:
         for _ in range(max_new_tokens):
@@ -100,6 +105,6 @@ def generate(
             unseen, context = new, torch.cat((context, new), dim=1)
             if context.shape[1] > size:
                 unseen = context = context[:, -kept:]
-                pasts = [Cache(size) for _ in model.blocks] if kept < size else None
+                pasts = caches(model)
     finally:
         model.train(training)
