@@ -5,8 +5,8 @@ The columns of the residual stream, for a context of n places:
     P0 P1 ... Pn-1 | a b | v | + -
 
     Pt    position one-hot: 1 at place t of the context
-    a b   token one-hot at first; in the end the scores of what comes next
-    v     scratch: stays 0, and is the zero that the scores are read against
+    a b   token one-hot at first; in the end the logits of what comes next
+    v     scratch: stays 0, and is the zero that the logits are read against
     + -   the two anchors: 0 at first, then +ANCHOR and -ANCHOR
 
 How these columns become a prediction, part by part:
@@ -16,10 +16,10 @@ ln_1        Every row therefore has the same mean and the same variance. LayerNo
             off and divides by sqrt(variance + eps); a weight of sqrt(variance + eps) and a bias of
             the mean put both back, so that the rows come out as they went in.
 query, key  Place t asks for some places, such as its own and the one before: a large number for
-            each. Every place offers its own position one-hot. A place that is asked for scores the
-            large number, any other 0, and softmax turns that into equal shares for the places
-            asked for and next to nothing for the rest. Attention divides the scores by sqrt(D), so
-            the query is made sqrt(D) times as large.
+            each. Every place offers its own position one-hot. A place that is asked for scores that
+            number, any other 0, and softmax turns this into equal shares for the places asked for
+            and next to nothing for the rest. Attention divides the scores by sqrt(D), so the query
+            is made sqrt(D) times as large.
 value       a hands over +1 and b hands over -1. The mean of two places is then +1 for aa, -1 for
             bb, and 0 for one of each, which cancel.
 proj        writes `write * mean` on b and minus that on a, and its bias adds to a: so b wins where
@@ -29,8 +29,9 @@ ln_2, ffwd  The feed-forward adds nothing, because `down` is zero.
 ln_f        Now the rows differ, but the anchors outweigh all else in them: every row has the same
             mean, and the same spread up to (1024 / ANCHOR)^2 = 2^-24, which is as fine as float32
             gets. Weight and bias undo LayerNorm as in ln_1.
-lm_head     scores a by the column a less the column v, and b likewise. Beside anchors so large the
-            mean is rounded, but by the same amount in every column: a difference is free of it.
+lm_head     The logit of a is the column a less the column v, that of b likewise. Beside anchors so
+            large the mean is rounded, but by the same amount in every column: a difference is free
+            of it.
 """
 
 import math
@@ -59,7 +60,7 @@ class Plan:
 
     asks: for each place of the context, the places it asks for; for none, it takes all alike
     sharpness: score of a place that is asked for; others get exp(-sharpness) of its share
-    write: what the head adds to the score of b, and takes from that of a, when its mean is +1
+    write: what the head adds to the logit of b, and takes from that of a, when its mean is +1
     """
 
     asks: list[list[int]]
@@ -76,7 +77,7 @@ def one_head() -> Handmade:
     """Continues aab: the last two places are asked for, and b follows where both are a.
 
     Returns (GPTConfig, chars, state_dict). After theia vogel, "I made a transformer by hand (no
-    training!)", https://vgel.me/posts/handmade-transformer/, with its values and scores. The query
+    training!)", https://vgel.me/posts/handmade-transformer/, with its values and logits. The query
     there is 1024, of which float32 would make unequal shares if a LayerNorm before it rounded two
     rows differently; exp(-24) is small enough.
     """
@@ -108,7 +109,7 @@ def two_head() -> Handmade:
 
 
 def assemble(block_size: int, heads: list[Plan], bias: float) -> Handmade:
-    """The model whose heads do as planned, and which adds `bias` to the score of a."""
+    """The model whose heads do as planned, and which adds `bias` to the logit of a."""
     places = range(block_size)  # the columns P0 P1 ...
     a, b, v, plus, minus = range(block_size, block_size + 5)
     config = GPTConfig(

@@ -1,4 +1,4 @@
-"""A look inside a model: where its heads look, and what each of them does to the scores."""
+"""A look inside a model: where its heads look, and what each of them does to the logits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Inside:
     """What the H heads of all layers, the first layer's first, did on B contexts of T characters.
 
     pattern: where each position looks, (B, H, T, T)
-    to_logits: what each head adds to the scores of the next character, (B, H, V)
+    to_logits: what each head adds to the logits of the next character, (B, H, V)
     """
 
     pattern: Tensor
@@ -28,7 +28,7 @@ class Inside:
 def look(model: GPT, idx: Tensor) -> Inside:
     """Run `model`, which is in evaluation mode, on idx (B, T), and keep what its heads did.
 
-    What a head adds to the scores is what it adds to the residual stream, through ln_f with the
+    What a head adds to the logits is what it adds to the residual stream, through ln_f with the
     statistics of the whole stream, and lm_head: its direct effect (Elhage et al. 2021, "A
     Mathematical Framework for Transformer Circuits").
     """
@@ -49,7 +49,7 @@ def look(model: GPT, idx: Tensor) -> Inside:
 def attended(model: GPT, chars: str, contexts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Where the last position of each of N contexts looks, and what the heads then do.
 
-    Returns (N, H, block_size), zero beyond the context, and what each head adds to the scores of
+    Returns (N, H, block_size), zero beyond the context, and what each head adds to the logits of
     the next character, (N, H, V).
     """
     rows, effects = [], []

@@ -28,7 +28,7 @@ class Column:
 
 @dataclass
 class HeadEffect:
-    """A head, counted from 1 within its layer, and what it adds to the score of b.
+    """A head, counted from 1 within its layer, and what it adds to the logit of b.
 
     to_b: the mean over all contexts with each ending
     """
@@ -85,7 +85,7 @@ def steps_right(column: Column, task: Task) -> int:
 
 
 def to_b(column: Column, effects: Tensor, contexts: list[str]) -> list[HeadEffect]:
-    """What each head adds to the score of b, in the order of `look`: effects (N, H, V)."""
+    """What each head adds to the logit of b, in the order of `look`: effects (N, H, V)."""
     effects = effects[:, :, column.chars.index("b")]  # (N, H)
     means = {
         ending: effects[[context.endswith(ending) for context in contexts]].mean(dim=0).tolist()
