@@ -5,6 +5,8 @@ import dataclasses
 import os
 import pickle
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,14 @@ def touch(path: Path, time: int) -> Path:
     path.touch()
     os.utime(path, (time, time))
     return path
+
+
+def test_loading_needs_no_compiler(saved: Checkpoint, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "model.pt", saved)
+    code = "import sys, checkpoint, pathlib; checkpoint.load(pathlib.Path(sys.argv[1]))"
+    code += "; sys.exit('torch._dynamo' in sys.modules)"  # importing it takes longer than the rest
+    root = Path(checkpoint.__file__).parent
+    subprocess.run([sys.executable, "-c", code, tmp_path / "model.pt"], cwd=root, check=True)
 
 
 def test_locate(home: Path) -> None:
