@@ -111,6 +111,7 @@ def start_from(settings: Config, overrides: list[str]) -> Checkpoint | None:
 def prepare(args: argparse.Namespace) -> tuple[Trainer, Path]:
     """Everything a run needs, checked before anything on disk changes. Raises UserError."""
     place = device.pick(args.device)
+    device.keep_memory()
     use_gpu = place.type != "cpu"
     if args.resume and args.overwrite:
         raise UserError("--resume and --overwrite exclude each other; choose one")
