@@ -1,12 +1,17 @@
 """Write on: the next character from the scores, again and again."""
 
+import copy
+import functools
 from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from device import autocast
 from model import GPT, Past
+
+MANY = 1 << 28  # weights times positions: from there on bfloat16 is faster (benchmarks/README.md)
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -71,6 +76,14 @@ def caches(model: GPT) -> list[Cache]:
     return [Cache(model.config.block_size) for _ in model.blocks]
 
 
+def ready(model: GPT) -> GPT:
+    """A copy of the model that gathers the weights of its heads once, in evaluation mode."""
+    model = copy.deepcopy(model).eval()
+    for block in model.blocks:
+        block.attn.gathered = functools.cache(block.attn.gathered)
+    return model
+
+
 @torch.inference_mode()
 def generate(
     model: GPT,
@@ -82,29 +95,33 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     window: Literal["slide", "half"] = "slide",
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[Tensor]:
     """Continue each row of idx (B, T), T >= 1, yielding the new ids (B,) of each place in turn.
 
-    The context is the last block_size ids. The model samples in evaluation mode and is put back
-    into the mode it had. Temperature divides the scores; top_k, then top_p narrow the choice.
+    The context is the last block_size ids. The weights are those at the start; nothing is dropped.
+    Temperature divides the scores; top_k, then top_p narrow the choice.
 
-    While the context fills, each character passes through the model once. After that every new one
-    moves all others to another place, and the whole context is computed again. With window "half" a
-    full context is cut to its last half instead, which is faster, and another text.
+    While the context fills, each character passes through the model once, in float32. After that
+    every new one moves all others to another place, and the whole context is computed again, with
+    products in `dtype` where there are many. With window "half" a full context is cut to its last
+    half instead, which is faster, and another text.
     """
-    size, training = model.config.block_size, model.training
+    size, model = model.config.block_size, ready(model)
     kept = size if window == "slide" else (size + 1) // 2
+    products = idx.shape[0] * size * model.parameter_count()
+    precision = autocast(idx.device, dtype if products >= MANY else torch.float32)
     context = unseen = idx[:, -size:]
     pasts = caches(model)
-    model.eval()
-    try:
-        for _ in range(max_new_tokens):
-            logits = model(unseen, pasts)[:, -1]  # (B, V)
-            new = choose(logits, generator, temperature=temperature, top_k=top_k, top_p=top_p)
-            yield new[:, 0]
-            unseen, context = new, torch.cat((context, new), dim=1)
-            if context.shape[1] > size:
-                unseen = context = context[:, -kept:]
-                pasts = caches(model)
-    finally:
-        model.train(training)
+    for _ in range(max_new_tokens):
+        if unseen.shape[1] == size:  # all at once, and the next character moves all of it
+            with precision:
+                logits = model(unseen, last=1)  # (B, 1, V)
+        else:
+            logits = model(unseen, pasts, last=1)
+        new = choose(logits[:, 0], generator, temperature=temperature, top_k=top_k, top_p=top_p)
+        yield new[:, 0]
+        unseen, context = new, torch.cat((context, new), dim=1)
+        if context.shape[1] > size:
+            unseen = context = context[:, -kept:]
+            pasts = caches(model)

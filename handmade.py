@@ -175,4 +175,5 @@ def load(name: str) -> Checkpoint:
         raise UserError(f"there is no hand-set model {name!r}; there are {', '.join(MODELS)}")
     make, _ = MODELS[name]
     model, chars, weights = make()
-    return Checkpoint(model, chars, weights, {}, fingerprint="", optimizer=[], progress={"step": 0})
+    settings = {"train": {"dtype": "float32"}}  # such large logits are exact in no other
+    return Checkpoint(model, chars, weights, settings, "", optimizer=[], progress={"step": 0})

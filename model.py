@@ -86,8 +86,10 @@ def causal_pattern(q: Tensor, k: Tensor) -> Tensor:
     sum to 1. Vaswani et al. 2017, arXiv:1706.03762, equation 1.
     """
     (t, D), T = q.shape[-2:], k.shape[-2]
-    future = q.new_full((t, T), -math.inf).triu(1 + T - t)  # added, because filling is slower
-    return F.softmax(q / math.sqrt(D) @ k.mT + future, dim=-1)
+    scores = q / math.sqrt(D) @ k.mT
+    if t > 1:  # the last position has no future
+        scores = scores + q.new_full((t, T), -math.inf).triu(1 + T - t)  # filling is slower
+    return F.softmax(scores, dim=-1)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor:
@@ -97,7 +99,32 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) ->
     """
     if q.device.type != "cpu" and q.shape == k.shape:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=True)
-    return F.dropout(causal_pattern(q, k), dropout_p) @ v
+    return dropout(causal_pattern(q, k), dropout_p) @ v
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Zero each value with probability p and scale the others by 1 / (1 - p).
+
+    As F.dropout, but on a CPU, where random numbers are what takes the time, four values share the
+    64 bits of one: p is then met to 1/65536.
+    """
+    if p == 0 or x.device.type != "cpu":
+        return F.dropout(x, p)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    lanes = words.view(torch.int16)[: x.numel()].view(x.shape)  # each from -32768 to 32767
+    kept = torch.ge(lanes, round(65536 * p) - 32768, out=torch.empty_like(x, requires_grad=False))
+    return x * kept.div_(1 - p)
+
+
+class Dropout(nn.Module):
+    """Dropout of a share p of the values in training, none in evaluation."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p) if self.training else x
 
 
 class Past:
@@ -135,7 +162,7 @@ class Rotary(nn.Module):
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         T, D = x.shape[-2:]
         cos, sin = (part[start : start + T].to(x.dtype) for part in (self.cos, self.sin))  # (T, D)
-        return x * cos + x.roll(D // 2, dims=-1) * sin
+        return torch.addcmul(x * cos, x.roll(D // 2, dims=-1), sin)
 
 
 class NoRotary(nn.Module):
@@ -183,19 +210,24 @@ class MultiHeadAttention(nn.Module):
         self.proj = nn.Linear(config.n_head * config.head_size, config.n_embd, bias=config.bias)
         self.dropout = config.dropout
 
-    def forward(self, x: Tensor, past: Past = NO_PAST) -> Tensor:
-        """x (B, T, C) of the positions that come after `past` -> (B, T, C)."""
+    def gathered(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of all queries, then all keys, then all values: (3 * H * D, C)."""
+        queries, keys = [head.query for head in self.heads], [head.key for head in self.heads]
+        return gather([*queries, *keys, *(head.value for head in self.heads)])
+
+    def forward(self, x: Tensor, past: Past = NO_PAST, last: int = 0) -> Tensor:
+        """x (B, T, C) of the positions that come after `past` -> (B, t, C).
+
+        t is T, or `last` if that is not 0: only the last positions then look back.
+        """
         B, T, _ = x.shape
-        heads = self.heads
-        queries, keys = [head.query for head in heads], [head.key for head in heads]
-        weight, bias = gather([*queries, *keys, *(head.value for head in heads)])
-        qkv = F.linear(x, weight, bias).view(B, T, 3, len(heads), -1)
+        qkv = F.linear(x, *self.gathered()).view(B, T, 3, len(self.heads), -1)
         qk, v = qkv.permute(2, 0, 3, 1, 4).split((2, 1))  # (2, B, H, T, D), (1, B, H, T, D)
-        q, k = heads[0].rotate(qk, past.length)  # each (B, H, T, D)
+        q, k = self.heads[0].rotate(qk, past.length)  # each (B, H, T, D)
         k, v = past.extend(k, v[0])
         dropout_p = self.dropout if self.training else 0.0
-        y = causal_attention(q, k, v, dropout_p)  # (B, H, T, D)
-        return self.proj(y.transpose(1, 2).reshape(B, T, -1))
+        y = causal_attention(q[..., -last:, :], k, v, dropout_p)  # (B, H, t, D)
+        return self.proj(y.transpose(1, 2).flatten(2))
 
     def contributions(self, x: Tensor) -> Tensor:
         """What each head adds to the residual stream, x (B, T, C) -> (B, H, T, C).
@@ -239,11 +271,11 @@ class Block(nn.Module):
         self.attn = MultiHeadAttention(config)
         self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.ffwd = FeedForward(config)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, past: Past = NO_PAST) -> Tensor:
-        """x (B, T, C) of the positions that come after `past` -> (B, T, C)."""
-        x = x + self.drop(self.attn(self.ln_1(x), past))
+    def forward(self, x: Tensor, past: Past = NO_PAST, last: int = 0) -> Tensor:
+        """x (B, T, C) of the positions that come after `past` -> (B, t, C), t as in attention."""
+        x = x[:, -last:] + self.drop(self.attn(self.ln_1(x), past, last))  # -0 is 0: all
         return x + self.drop(self.ffwd(self.ln_2(x)))
 
 
@@ -270,7 +302,7 @@ class GPT(nn.Module):
         learned = config.position == "learned"
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = Positions(config.block_size, config.n_embd) if learned else NoPositions()
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
         self.blocks = nn.Sequential(*[Block(config) for _ in range(config.n_layer)])
         self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
@@ -297,8 +329,8 @@ class GPT(nn.Module):
         if self.config.tie_weights:
             self.wte.weight.normal_(std=min(0.02, 1.5 / self.config.n_embd))
 
-    def forward(self, idx: Tensor, pasts: Sequence[Past] | None = None) -> Tensor:
-        """idx (B, T) of ids -> logits (B, T, V).
+    def forward(self, idx: Tensor, pasts: Sequence[Past] | None = None, last: int = 0) -> Tensor:
+        """idx (B, T) of ids -> logits (B, T, V), or of the `last` positions if that is not 0.
 
         `pasts` has one Past for each block; idx comes after the positions that they hold. Raises
         ValueError when these and T exceed block_size.
@@ -311,8 +343,10 @@ class GPT(nn.Module):
                 f"{self.config.block_size}; pass the last {self.config.block_size}"
             )
         x = self.drop(self.wte(idx) + self.wpe(T, start))  # (B, T, C)
-        for block, past in zip(self.blocks, pasts, strict=True):
-            x = block(x, past)
+        *lower, (top, past) = zip(self.blocks, pasts, strict=True)
+        for block, below in lower:
+            x = block(x, below)
+        x = top(x, past, last)  # what other positions would add here, no one reads
         return self.lm_head(self.ln_f(x))  # (B, T, V)
 
     def parameter_count(self) -> int:

@@ -15,14 +15,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import checkpoint
+import config
 import device
 import handmade
 from checkpoint import Checkpoint
 from data.tokenizer import CharTokenizer, UnknownCharacters
 from errors import Parser, UserError, run
 from generate import generate
+
+READ_EVERY = 32  # characters between looks at a GPU, which has to wait for them
 
 
 def bounded(kind: type, low: float, high: float = math.inf) -> Callable[[str], int | float]:
@@ -111,6 +115,12 @@ def until(chars: Iterable[str], stop: str | None) -> Iterator[str]:
     yield held
 
 
+def fetch(steps: Iterator[Tensor], every: int) -> Iterator[list[int]]:
+    """The ids of each place in turn as numbers, `every` places at a time."""
+    while places := list(itertools.islice(steps, every)):
+        yield from torch.stack(places).tolist()
+
+
 def weights(args: argparse.Namespace) -> tuple[Checkpoint, str]:
     """The model to write with, and a line on what it is. Raises UserError."""
     if args.handmade is None:
@@ -125,6 +135,7 @@ def weights(args: argparse.Namespace) -> tuple[Checkpoint, str]:
 def command(args: argparse.Namespace) -> int:
     """Write the samples that `args` ask for."""
     place = device.pick(args.device)
+    device.keep_memory()
     saved, what = weights(args)
     tokenizer = CharTokenizer(saved.chars)
     prompt = read_prompt(args, tokenizer)
@@ -142,8 +153,10 @@ def command(args: argparse.Namespace) -> int:
         top_k=args.top_k,
         top_p=args.top_p,
         window=args.window,
+        dtype=device.set_precision(config.build(saved.settings).train.dtype, place),
     )
-    for row, new in enumerate(itertools.tee(steps, args.num_samples)):
+    every = 1 if place.type == "cpu" else READ_EVERY
+    for row, new in enumerate(itertools.tee(fetch(steps, every), args.num_samples)):
         if args.num_samples > 1:
             print(f"--- sample {row + 1} of {args.num_samples}", file=sys.stderr, flush=True)
         print(prompt, end="", flush=True)

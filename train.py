@@ -229,7 +229,8 @@ def finish(trainer: Trainer, folder: Path) -> None:
     start = tokenizer.encode(tokenizer.default_prompt)
     generator = torch.Generator(trainer.device).manual_seed(trainer.config.train.seed)
     idx = start[None].long().to(trainer.device)
-    ids = torch.stack(list(generate(model, idx, SAMPLE_CHARACTERS, generator)), dim=1)[0]
+    steps = generate(model, idx, SAMPLE_CHARACTERS, generator, dtype=trainer.dtype)
+    ids = torch.stack(list(steps), dim=1)[0]
     print(f"\n{tokenizer.decode(ids)}\n")
     if trainer.progress.step < trainer.config.train.max_steps:
         print(f"ended early: no better val_loss in {trainer.progress.stale} evaluations")

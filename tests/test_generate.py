@@ -128,6 +128,41 @@ def test_mode_is_put_back(training: bool) -> None:
     assert all(module.training == training for module in model.modules())
 
 
+def test_the_model_stays_as_it_is_and_may_change_meanwhile() -> None:
+    model, idx = tiny_gpt(), prompt(4)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    steps = generate(model, idx, 9, torch.Generator().manual_seed(1))
+    first = [next(steps)]
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+    ids = torch.stack([*first, *steps], dim=1)
+    model.load_state_dict(before)
+    assert torch.equal(ids, text(model, idx))
+    torch.testing.assert_close(model(idx), tiny_gpt()(idx))
+
+
+@pytest.mark.parametrize(("many", "T", "low"), [(1, 9, 9), (1, 4, 6), (1 << 28, 9, 0)])
+def test_only_a_full_context_of_many_products_is_in_bfloat16(
+    many: int, T: int, low: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("generate.MANY", many)
+    seen = []
+    forward = GPT.forward
+
+    def record(model: GPT, *args: object, **options: object) -> Tensor:
+        logits = forward(model, *args, **options)
+        seen.append(logits.dtype)
+        return logits
+
+    monkeypatch.setattr(GPT, "forward", record)
+    text(tiny_gpt(), prompt(T), dtype=torch.bfloat16)
+    assert seen == [torch.float32] * (9 - low) + [torch.bfloat16] * low
+    seen.clear()
+    text(tiny_gpt(), prompt(T))
+    assert seen == [torch.float32] * 9
+
+
 def test_exactly_k_survive_a_tie() -> None:
     logits = torch.tensor([[1.0, 3.0, 3.0, 0.0, 3.0], [5.0, 2.0, 4.0, 2.0, 2.0]])
     for k in range(1, 8):

@@ -12,7 +12,7 @@ from tiny import SIZES, tiny_gpt
 from torch import Tensor
 
 from generate import Cache
-from model import GPT, GPTConfig, causal_attention
+from model import GPT, GPTConfig, causal_attention, dropout
 
 B, T, H, D, C, V = 2, 5, SIZES["n_head"], SIZES["head_size"], SIZES["n_embd"], SIZES["vocab_size"]
 
@@ -107,6 +107,16 @@ def test_a_text_in_pieces_is_the_text(float64: None, position: str, cut: list[in
     torch.testing.assert_close(torch.cat(pieces, dim=1), model(idx), rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="7 characters do not fit"):
         model(idx[:, :1], pasts)
+
+
+@both_positions
+@pytest.mark.parametrize("last", [1, 3, T])
+def test_the_last_positions_alone(float64: None, idx: Tensor, position: str, last: int) -> None:
+    model = tiny_gpt(position=position, bias=True).eval()
+    torch.testing.assert_close(model(idx, last=last), model(idx)[:, -last:])
+    pasts = [Cache(SIZES["block_size"]) for _ in model.blocks]
+    model(idx[:, : T - last], pasts) if last < T else None
+    torch.testing.assert_close(model(idx[:, T - last :], pasts, last=1), model(idx)[:, -1:])
 
 
 @both_positions
@@ -235,6 +245,35 @@ def test_dropout_falls_on_embedding_attention_and_both_branches(float64: None) -
         assert kept.double().mean().item() == pytest.approx(1 - p, abs=0.04)
     weights = attended.view(rows, H, D) != 0
     assert torch.equal(weights.any(dim=-1), weights.all(dim=-1))  # whole weights, not values
+
+
+@pytest.mark.parametrize("p", [0.1, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_is_fair(p: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(7)
+    shape = (401, 7, 203)  # an odd number of values
+    x = torch.full(shape, 3.0, dtype=dtype, requires_grad=True)
+    y = dropout(x, p)
+    kept, n = (y != 0).double(), math.prod(shape)
+    scale = torch.ones((), dtype=dtype).div(1 - p)
+    assert y.unique().tolist() == [0, (3 * scale).item()]
+    assert abs(kept.mean().item() - (1 - p)) < 4 * math.sqrt(p * (1 - p) / n)
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, y.detach() / 3)
+    line = kept.flatten() - kept.mean()
+    for gap in range(1, 9):  # four values come from one number
+        correlation = (line[gap:] * line[:-gap]).mean() / line.square().mean()
+        assert abs(correlation.item()) < 5 / math.sqrt(n)
+
+
+def test_dropout_follows_the_seed() -> None:
+    def drawn(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return dropout(torch.ones(50), 0.4)
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.equal(drawn(1), drawn(2))
+    assert torch.equal(dropout(torch.ones(50), 0), torch.ones(50))
 
 
 def test_dropout_rests_outside_training(idx: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Text from a checkpoint through the command line, and one sentence for what cannot be done."""
 
 import copy
+import dataclasses
 import io
 import itertools
 import subprocess
@@ -11,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import checkpoint
+import device
 import sample
 from checkpoint import Checkpoint
 
@@ -241,6 +244,27 @@ def test_a_hand_set_model_that_there_is_not(home: Path, refusal: Callable) -> No
     message = refusal(sample.main, "--handmade", "three-head")
     assert "'three-head'" in message
     assert all(name in message for name in ("one-head", "new-head", "two-head"))
+
+
+def test_ids_are_fetched_in_order() -> None:
+    places = [torch.tensor([i, -i]) for i in range(7)]
+    for every in (1, 3, 7, 32):
+        assert list(sample.fetch(iter(places), every)) == [[i, -i] for i in range(7)]
+
+
+def test_the_precision_is_that_of_the_run(
+    write: Callable, saved: Checkpoint, home: Path, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(sample, "generate", lambda *_, dtype, **__: iter(seen.append(dtype) or []))
+    monkeypatch.setattr(device, "has_bfloat16", lambda place: True)
+    write()
+    for dtype in ("bfloat16", "float32"):
+        settings = {"train": {"dtype": dtype}}
+        checkpoint.save(Path("model.pt"), dataclasses.replace(saved, settings=settings))
+        write()
+    call(sample.main, "--handmade", "--device", "cpu")
+    assert seen == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
 
 
 def test_a_reader_that_has_seen_enough(write: Callable) -> None:

@@ -348,3 +348,15 @@ def test_an_old_run_outlives_a_new_one_that_cannot_be_saved(
     monkeypatch.setattr(checkpoint, "save", full)
     assert tiny("--overwrite").status == 1
     assert contents(RUN) == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_gpu_trains_and_writes_as_the_cpu_does(tiny: Callable, optimizer: str) -> None:
+    exactly = ["model.dropout=0", f"optim.optimizer={optimizer}", "optim.learning_rate=0.001"]
+    tiny(*exactly, "train.out_dir=cpu")
+    assert tiny(*exactly, "train.out_dir=gpu", "--device", "cuda").status == 0
+    losses = [[r["val_loss"] for r in records(Path(name))] for name in ("cpu", "gpu")]
+    np.testing.assert_allclose(losses[0], losses[1], atol=0.01)
+    greedy = ["--temperature", "0", "--max-new-tokens", "50", "--device", "cuda"]
+    assert sample.main(["--ckpt", "gpu", *greedy]) == 0
