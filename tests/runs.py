@@ -41,7 +41,9 @@ def state(folder: Path) -> dict[str, Any]:
         del record["seconds"], record["chars_per_second"]
     saves = {name: torch.load(folder / name) for name in ("best.pt", "last.pt")}
     for save in saves.values():
-        del save["settings"]["train"]["out_dir"], save["progress"]["seconds"]
+        for name in ("out_dir", "max_steps"):  # a run may be longer after it was resumed
+            del save["settings"]["train"][name]
+        del save["progress"]["seconds"]
     return {"metrics": measured, **exact(saves)}
 
 
