@@ -123,13 +123,16 @@ class Trainer:
             )
 
     @torch.inference_mode()
-    def evaluate(self) -> float:
-        """val_loss: the mean over the whole validation split, nats per character."""
-        block_size = self.model.config.block_size
-        rows = max(1, EVAL_CHARACTERS // block_size)
+    def evaluate(self, window: int | None = None) -> float:
+        """val_loss: the mean over the whole validation split, nats per character.
+
+        The split is cut into windows of `window` characters; None means block_size.
+        """
+        window = window or self.model.config.block_size
+        rows = max(1, EVAL_CHARACTERS // window)
         total, count = 0.0, 0
         self.model.eval()
-        for idx, targets in eval_windows(self.corpus.val, block_size, rows):
+        for idx, targets in eval_windows(self.corpus.val, window, rows):
             with autocast(self.device, self.dtype):
                 logits = self.model(idx.to(self.device))
                 loss = cross_entropy(logits, targets.to(self.device))

@@ -1,0 +1,137 @@
+"""One training run in a process of its own: validation loss against seconds, as JSON.
+
+    python -m benchmarks.curve BORN OUT EVERY ours|nanogpt ...
+
+`time_to_loss.py` starts it; BORN is the time.time() of that moment. Imports are inside the two
+functions: modules of the two sides have the same names, and both have to start from nothing.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+WINDOW = 64  # context of the losses that mean the same for both, and of nanoGPT's CPU recipe
+
+
+class Clock:
+    """Seconds while it goes; start-up is the time before it first went."""
+
+    def __init__(self, born: float) -> None:
+        self.born, self.startup, self.seconds, self.since = born, 0.0, 0.0, None
+
+    def go(self) -> None:
+        self.startup = self.startup or time.time() - self.born
+        self.since = self.since or time.perf_counter()
+
+    def stop(self) -> None:
+        if self.since:
+            self.seconds += time.perf_counter() - self.since
+        self.since = None
+
+
+class Curve:
+    """The losses of a run against its clock."""
+
+    def __init__(self, clock: Clock, evaluate: Callable[[int | None], float]) -> None:
+        self.clock, self.evaluate, self.points = clock, evaluate, []
+
+    def add(self, step: int) -> None:
+        """Evaluate while the clock stands, in windows of the model's own context."""
+        self.clock.stop()
+        total = self.clock.startup + self.clock.seconds
+        point = {"step": step, "seconds": self.clock.seconds, "total_seconds": total}
+        self.points.append({**point, "val_loss": self.evaluate(None)})
+
+
+def ours(clock: Clock, every: int, device: str, *overrides: str) -> Curve:
+    """Our trainer, evaluated every `every` steps and at the end."""
+    from benchmarks import ours
+
+    trainer = ours.trainer(overrides, device)
+    curve = Curve(clock, trainer.evaluate)
+    while not trainer.done():
+        clock.go()
+        trainer.update()
+        if trainer.progress.step % every == 0 or trainer.done():
+            trainer.pause()
+            curve.add(trainer.progress.step)
+    return curve
+
+
+def nanogpt(clock: Clock, every: int, folder: str, *options: str) -> Curve:
+    """NanoGPT's own prepare.py and train.py, run as they are from a copy of them.
+
+    Its train.py calls GPT.train(False) to evaluate, where the clock stops, and torch.save after it,
+    where the loss is taken.
+    """
+    import os
+    import runpy
+    import types
+
+    os.chdir(folder)
+    sys.path[0] = folder
+    sys.modules.setdefault("requests", types.ModuleType("requests"))  # the text is there already
+    runpy.run_path("data/shakespeare_char/prepare.py", run_name="__main__")
+    import numpy as np
+    import torch
+
+    from model import GPT
+
+    val = torch.from_numpy(np.load("val.npy").astype(np.int64))
+    running, curve = [], Curve(clock, lambda window: full_pass(running[0].eval(), val, window))
+    turn, save = GPT.train, torch.save
+
+    def turned(model: GPT, mode: bool = True) -> GPT:
+        running[:] = [model]
+        clock.go() if mode else clock.stop()
+        return turn(model, mode)
+
+    def saved(checkpoint: dict, path: str) -> None:
+        curve.add(checkpoint["iter_num"])
+        running[0].train()
+
+    GPT.train, torch.save = turned, saved
+    sys.argv = ["train.py", "config/train_shakespeare_char.py", *options]
+    sys.argv += [f"--eval_interval={every}", "--eval_iters=1", "--always_save_checkpoint=True"]
+    try:
+        runpy.run_path("train.py", run_name="__main__")
+    finally:
+        GPT.train, torch.save = turn, save
+    return curve
+
+
+def full_pass(model, ids, window: int | None) -> float:
+    """Mean loss of nanoGPT's model over all of `ids` but the first, in windows side by side."""
+    import torch
+
+    window = window or model.config.block_size
+    place = next(model.parameters()).device
+    total, rows = 0.0, max(1, 16384 // window)
+    with torch.inference_mode():
+        for start in range(0, len(ids) - 1, rows * window):
+            piece = ids[start : start + rows * window + 1].to(place)
+            whole = (len(piece) - 1) // window * window
+            for part in (piece[: whole + 1], piece[whole:]):
+                if (size := len(part) - 1) > 0:
+                    shape = (-1, window) if size >= window else (1, -1)
+                    _, loss = model(part[:-1].view(shape), part[1:].view(shape))
+                    total += loss.item() * size
+    return total / (len(ids) - 1)
+
+
+def main() -> None:
+    """Run what the command line names, and write its curve."""
+    born, out, every, side, *rest = sys.argv[1:]
+    curve = {"ours": ours, "nanogpt": nanogpt}[side](Clock(float(born)), int(every), *rest)
+    result = {
+        "startup_seconds": curve.clock.startup,
+        "points": curve.points,
+        f"val_loss_{WINDOW}": curve.evaluate(WINDOW),  # of the weights at the end
+    }
+    Path(out).write_text(json.dumps(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

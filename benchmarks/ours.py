@@ -1,0 +1,31 @@
+"""Our side of the benchmarks: the trainer that train.py would build."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+import config
+import train
+from data import corpus
+from data.corpus import Corpus
+from settings import Config
+from trainer import Trainer
+
+SETTINGS = "tiny_shakespeare.yaml"
+
+
+def settings(overrides: Sequence[str], device: str) -> Config:
+    """The settings of the main job with some of them changed."""
+    return config.load(config.find(SETTINGS), overrides, use_gpu=device != "cpu")
+
+
+def trainer(overrides: Sequence[str], device: str) -> Trainer:
+    """A run of the main job with some settings changed, before its first step. Saves nothing."""
+    argv = ["--config", SETTINGS, "--device", device, "--overwrite", *overrides]
+    return train.prepare(train.parser().parse_args(argv))[0]
+
+
+def text(place: torch.device, block_size: int) -> Corpus:
+    """Tiny Shakespeare on the device."""
+    return corpus.load(corpus.DataConfig(), block_size, place, chars=None, scratch=Path("unused"))

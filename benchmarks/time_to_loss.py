@@ -1,0 +1,209 @@
+"""How fast a loss is reached, and how low it gets: ours and nanoGPT's runs in turn.
+
+    python -m benchmarks.time_to_loss --nanogpt ~/nanoGPT
+
+Losses are a full pass over the same validation characters. Training seconds leave out evaluations
+and saves; total seconds add all that comes before the first step: start of the process, reading and
+encoding the text, compiling.
+"""
+
+import argparse
+import json
+import math
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+import device
+from benchmarks import nanogpt, ours
+from benchmarks.bench import count, machine, parser, publish, table
+from benchmarks.curve import WINDOW
+from data import tiny_shakespeare
+from errors import Fault, Parser, run
+
+LEVELS = (2.0, 1.9, 1.8, 1.7, 1.6, 1.55, 1.5, 1.47)
+THEIRS = "nanoGPT"
+# our runs: the settings as they are shipped, and the same with less time
+PLANS = {
+    "cpu": {
+        "ours, as shipped": (),
+        "ours, 1,400 steps": ("train.max_steps=1400",),
+        "ours, 230 steps": (
+            *("model.n_layer=2", "model.block_size=64", "train.batch_size=24"),
+            *("optim.momentum=0.85", "train.max_steps=230"),
+        ),
+    },
+    "gpu": {"ours, as shipped": ()},
+}
+THEIR_EVERY = 100  # steps between evaluations of nanoGPT
+POINTS = 20  # evaluations in one of our runs
+
+
+def curve(side: str, every: int, *options: str) -> dict[str, Any]:
+    """One run in a new process. Raises Fault when it failed."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        command = [sys.executable, "-m", "benchmarks.curve", repr(time.time()), file.name]
+        root = Path(__file__).parent.parent
+        done = subprocess.run(
+            [*command, str(every), side, *options], cwd=root, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise Fault(f"the run of {side} failed: {' '.join(done.stderr.split())[-500:]}")
+        return json.loads(Path(file.name).read_text(encoding="utf-8"))
+
+
+def our_curve(place: torch.device, overrides: Sequence[str], seed: int) -> dict[str, Any]:
+    """One of our runs."""
+    max_steps = ours.settings(overrides, place.type).train.max_steps
+    return curve("ours", max(1, max_steps // POINTS), place.type, *overrides, f"train.seed={seed}")
+
+
+def their_curve(path: Path, place: torch.device) -> dict[str, Any]:
+    """One run of nanoGPT; its seed is fixed inside its train.py."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        nanogpt.copy(path, folder)
+        text = (folder / nanogpt.PREPARE).with_name("input.txt")
+        shutil.copyfile(tiny_shakespeare.fetch(), text)
+        np.save(folder / "val.npy", ours.text(torch.device("cpu"), WINDOW).val.numpy())
+        options = nanogpt.CPU_RECIPE if place.type == "cpu" else [f"--device={place.type}"]
+        return curve("nanogpt", THEIR_EVERY, str(folder), *options)
+
+
+def seconds_to(level: float, found: dict[str, Any], key: str) -> float:
+    """Seconds of the first evaluation at `level` or below; infinite when there is none."""
+    return min((p[key] for p in found["points"] if p["val_loss"] <= level), default=math.inf)
+
+
+def loss_at(seconds: float, found: dict[str, Any], key: str) -> float:
+    """The lowest loss up to a time; infinite when nothing was measured by then."""
+    points = [p for p in found["points"] if p["total_seconds"] <= seconds]
+    return min((p[key] for p in points), default=math.inf)
+
+
+def show(value: float, digits: int) -> str:
+    """A number, or a dash for what was never reached."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "-"
+
+
+def middle(values: Sequence[float]) -> float:
+    """The median of several runs."""
+    return statistics.median(values)
+
+
+def time_table(runs: dict[str, list[dict[str, Any]]]) -> str:
+    """Total seconds to each level, medians over the runs, and how much faster that is than nanoGPT.
+
+    Its time is its best one to 1.9, or that of a whole run where it never gets there.
+    """
+    peer = runs.get(THEIRS, [])
+    best = min((seconds_to(1.9, each, "total_seconds") for each in peer), default=0)
+    label = "  times faster than nanoGPT's best to 1.9"
+    if best == math.inf:
+        best = min(each["points"][-1]["total_seconds"] for each in peer)
+        label = "  times faster than a whole run of nanoGPT, which ends above 1.9"
+    header = ["total seconds to a val_loss of", *(f"{level:g}" for level in LEVELS)]
+    rows = []
+    for name, found in runs.items():
+        times = [middle([seconds_to(x, each, "total_seconds") for each in found]) for x in LEVELS]
+        rows.append([name, *(show(each, 1) for each in times)])
+        if best and name != THEIRS:
+            ratios = [show(best / each if math.isfinite(each) else each, 1) for each in times]
+            rows.append([label, *ratios])
+    return table(header, rows)
+
+
+def loss_table(runs: dict[str, list[dict[str, Any]]]) -> str:
+    """How each side ends, and its loss at the time when nanoGPT ends."""
+    end = middle([each["points"][-1]["total_seconds"] for each in runs.get(THEIRS, [])] or [0])
+    header = ["at the end", "start-up, s", "training, s", "total, s", "val_loss of each run"]
+    header += [f"in windows of {WINDOW}", f"best by {end:.0f} s"] if end else []
+    rows = []
+    for name, found in runs.items():
+        last = [each["points"][-1] for each in found]
+        row = [
+            name,
+            show(middle([each["startup_seconds"] for each in found]), 1),
+            show(middle([each["seconds"] for each in last]), 1),
+            show(middle([each["total_seconds"] for each in last]), 1),
+            " ".join(show(min(p["val_loss"] for p in each["points"]), 4) for each in found),
+        ]
+        if end:
+            row.append(show(middle([each[f"val_loss_{WINDOW}"] for each in found]), 4))
+            row.append(show(middle([loss_at(end, each, "val_loss") for each in found]), 4))
+        rows.append(row)
+    return table(header, rows)
+
+
+def draw(runs: dict[str, list[dict[str, Any]]]) -> Figure:
+    """Every run: loss against training seconds and against total seconds."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, key in zip(axes, ("seconds", "total_seconds"), strict=True):
+        for i, (name, found) in enumerate(runs.items()):
+            for j, each in enumerate(found):
+                x, y = ([p[k] for p in each["points"]] for k in (key, "val_loss"))
+                ax.plot(x, y, color=f"C{i}", label=None if j else name, linewidth=1.2)
+        ax.set_xscale("log")
+        ax.set_ylim(1.4, 2.6)
+        ax.set_xlabel("training seconds" if key == "seconds" else "seconds in all")
+        ax.grid(alpha=0.3, which="both")
+    axes[0].set_ylabel("val_loss, nats per character")
+    axes[1].legend()
+    return figure
+
+
+def arguments() -> Parser:
+    """The command line."""
+    p = parser("time_to_loss", __doc__)
+    p.add_argument("--seeds", type=count, default=3, help="runs of each side; default: 3")
+    return p
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run, print and write."""
+    nanogpt.check(args.nanogpt)
+    place = device.pick(args.device)
+    plans = PLANS["cpu" if place.type == "cpu" else "gpu"]
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in plans}
+    if args.nanogpt:
+        runs = {THEIRS: [], **runs}
+    for seed in range(1, args.seeds + 1):
+        for name, found in runs.items():
+            if name == THEIRS:
+                found.append(their_curve(args.nanogpt, place))
+            else:
+                found.append(our_curve(place, plans[name], seed))
+            last = found[-1]["points"][-1]
+            print(
+                f"{name}, run {seed}: val_loss {last['val_loss']:.4f} "
+                f"after {last['total_seconds']:.0f} s",
+                flush=True,
+            )
+    publish(
+        args.out,
+        "time_to_loss",
+        result={"machine": machine(place), "plans": plans, "runs": runs},
+        tables=[time_table(runs), loss_table(runs)],
+        figure=draw(runs),
+    )
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line `argv` and return the exit status."""
+    return run(command, arguments(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
