@@ -10,15 +10,20 @@ A checkpoint is one file of plain containers and tensors:
     fingerprint  sha256 of the text
     optimizer    what the optimizer remembers
     progress     where the run stands: step, best_loss, ...
+    sha256       of all of the above, so that damage is noticed
 """
 
 import dataclasses
+import hashlib
 import io
+import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -27,7 +32,7 @@ from errors import UserError
 from files import write_whole
 from model import GPT, GPTConfig
 
-FORMAT = 1
+FORMAT = 2
 RUNS = Path("checkpoints")
 LAST, BEST = "last.pt", "best.pt"
 
@@ -55,9 +60,35 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path` whole or not at all. Raises Fault where that fails."""
     fields = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
     content = {"format": FORMAT, **fields, "model": dataclasses.asdict(checkpoint.model)}
-    buffer = io.BytesIO()  # so that what can fail below is the disk alone
-    torch.save(content, buffer)
-    write_whole(path, buffer.getbuffer())
+    content["sha256"] = sha256(content)
+    write_whole(path, lambda file: torch.save(content, file))
+
+
+def sha256(content: Any) -> str:
+    """A hash of plain containers and tensors to the last bit."""
+    digest = hashlib.sha256()
+    for part in parts(content):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def parts(content: Any) -> Iterator[bytes | np.ndarray]:
+    """All that `content` says, in an order that only depends on that.
+
+    Raises TypeError for anything else.
+    """
+    if isinstance(content, Tensor):
+        yield f"{content.dtype} {list(content.shape)} ".encode()
+        yield content.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    elif isinstance(content, dict | list):
+        yield f"{type(content).__name__} {len(content)} ".encode()
+        for key in content if isinstance(content, dict) else range(len(content)):
+            yield f"{key!r}: ".encode()
+            yield from parts(content[key])
+    elif content is None or isinstance(content, str | int | float):
+        yield f"{content!r}, ".encode()
+    else:
+        raise TypeError(f"{type(content)} is not plain")
 
 
 def load(path: Path) -> Checkpoint:
@@ -73,15 +104,26 @@ def load(path: Path) -> Checkpoint:
             content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes can make it raise anything
         raise UserError(f"{path} is damaged or no checkpoint; {other(path)}") from error
-    if not isinstance(content, dict) or "format" not in content:
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise UserError(f"{path} is no checkpoint; {other(path)}")
-    if content.pop("format") != FORMAT:
-        raise UserError(f"{path} is not of format {FORMAT}; use the version that wrote it")
+    if content["format"] != FORMAT:
+        raise UserError(
+            f"{path} is of format {content['format']} and not {FORMAT}; use the version that wrote "
+            "it"
+        )
     try:
-        checkpoint = Checkpoint(**{**content, "model": GPTConfig(**content["model"])})
-        check(checkpoint)
-    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
+        return restore(content)
+    except Exception as error:  # so can what someone put together
         raise UserError(f"{path} is damaged; {other(path)}") from error
+
+
+def restore(content: dict[str, Any]) -> Checkpoint:
+    """The checkpoint that `content` of this format holds. Raises whatever, if it is damaged."""
+    if content.pop("sha256") != sha256(content):
+        raise ValueError("the content is not what was saved")
+    del content["format"]
+    checkpoint = Checkpoint(**{**content, "model": GPTConfig(**content["model"])})
+    check(checkpoint)
     return checkpoint
 
 
@@ -99,6 +141,8 @@ class ShapesOnly(TorchFunctionMode):
 
 def check(checkpoint: Checkpoint) -> None:
     """Raise ValueError unless the parts of `checkpoint` fit together and are finite."""
+    if checkpoint.model.n_layer * checkpoint.model.n_head > len(checkpoint.weights):
+        raise ValueError("there are too few weights")  # said here, before a model is built
     with torch.device("meta"), ShapesOnly():
         expected = GPT(checkpoint.model).state_dict()
     shapes = {name: weight.shape for name, weight in checkpoint.weights.items()}
@@ -108,19 +152,27 @@ def check(checkpoint: Checkpoint) -> None:
         raise ValueError("the weights are not finite")
     if not len(checkpoint.chars) == len(set(checkpoint.chars)) == checkpoint.model.vocab_size:
         raise ValueError("the vocabulary does not fit the model")
-    if "step" not in checkpoint.progress:
-        raise ValueError("the progress has no step")
+    progress = checkpoint.progress
+    if "step" not in progress or not all(math.isfinite(n) or n > 0 for n in progress.values()):
+        raise ValueError("the progress has no step, or numbers that are none")
 
 
 def other(path: Path) -> str:
     """What to try in place of a checkpoint that cannot be used."""
     twin = path.with_name(BEST if path.name == LAST else LAST)
-    return f"try {twin}" if twin.is_file() else "name another file"
+    if not twin.is_file():
+        return "name another file"
+    return f"try {twin}{', or --resume --from-best' if twin.name == BEST else ''}"
+
+
+def is_in_runs(folder: Path) -> bool:
+    """Whether `folder` really is one of RUNS, which neither `..` nor a link leads out of."""
+    return folder.resolve().parent == RUNS.resolve()
 
 
 def newest_run() -> Path | None:
     """The run folder that saved last; None when there is no run."""
-    saved = [*RUNS.glob(f"*/{LAST}"), *RUNS.glob(f"*/{BEST}")]
+    saved = [p for name in (LAST, BEST) for p in RUNS.glob(f"*/{name}") if is_in_runs(p.parent)]
     return max(saved, key=lambda file: file.stat().st_mtime).parent if saved else None
 
 

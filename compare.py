@@ -7,6 +7,11 @@
 Prints a table, names the contexts that the trained models get wrong, and draws compare.png.
 """
 
+from interrupt import quiet
+
+if __name__ == "__main__":
+    quiet()  # while all of this is imported
+
 import argparse
 import dataclasses
 import json
@@ -21,7 +26,7 @@ import checkpoint
 import handmade
 from checkpoint import RUNS
 from data.aab import LETTERS, Task
-from errors import Parser, UserError, run
+from errors import Parser, UserError, forgive_output, run
 from measure import ENDINGS, STEPS, Column, HeadEffect, Measured, measure
 from model import GPT
 
@@ -141,6 +146,7 @@ def name_wrong(measured: Measured, task: Task) -> str:
 
 def command(args: argparse.Namespace) -> int:
     """Compare as `args` say."""
+    forgive_output()
     if args.out and args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out} is no folder; name one, or a path where none is yet")
     _, task = handmade.MODELS[args.handmade]

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from interrupt import Terminated, end, handled
+
 
 class UserError(Exception):
     """Something the user can mend: one sentence that names the value and the remedy. Exit 2."""
@@ -39,8 +41,9 @@ def run(
     """Parse `argv` (default: the command line), call `command`, and return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        status = command(parser.parse_intermixed_args(argv))
-        sys.stdout.flush()
+        with handled(end):
+            status = command(parser.parse_intermixed_args(argv))
+            sys.stdout.flush()
         return status
     except UserError as error:
         if "--debug" in argv:
@@ -48,6 +51,8 @@ def run(
         return tell(parser, str(error), error.status)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except Terminated:
+        return 128 + signal.SIGTERM
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
@@ -57,6 +62,16 @@ def run(
         where = f"{str(error.filename)[:200]}: " if error.filename else ""
         remedy = "check the path, its permissions and the room on the disk"
         return tell(parser, f"{where}{error.strerror or error}; {remedy}", Fault.status)
+
+
+def forgive_output() -> None:
+    """Let no output end a command: what cannot be shown is escaped, what is closed takes all."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def tell(parser: Parser, message: str, status: int) -> int:

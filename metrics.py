@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import UserError
-from files import write_whole
+from files import append_line, write_whole
 
 METRICS, PICTURE = "metrics.jsonl", "loss.png"
 
@@ -25,9 +25,8 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def append(folder: Path, record: dict[str, Any]) -> None:
-    """Add one evaluation."""
-    with (folder / METRICS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    """Add one evaluation. Raises Fault where there is no room."""
+    append_line(folder / METRICS, json.dumps(record))
 
 
 def rewind(folder: Path, step: int) -> None:

@@ -7,6 +7,11 @@
 Text goes to standard output as it is made, everything else to standard error.
 """
 
+from interrupt import quiet
+
+if __name__ == "__main__":
+    quiet()  # while all of this is imported
+
 import argparse
 import itertools
 import math

@@ -7,24 +7,16 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the pro
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import runs
 import torch
+from faults import Ended, Processes
 from tiny import tiny_gpt
 
 import metrics
 import train
 from checkpoint import Checkpoint
-
-
-class Ended(NamedTuple):
-    """How a call of an entry point ended."""
-
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -72,6 +64,19 @@ def tiny(home: Path, call: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(metrics, "plot", lambda folder: None)
     monkeypatch.setattr(train, "SAMPLE_CHARACTERS", 9)
     return partial(call, train.main, "--device", "cpu", "--config", "tiny.yaml")
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[Processes]:
+    """Commands in processes of their own, to which things may happen."""
+    with Processes() as processes:
+        yield processes
+
+
+@pytest.fixture
+def tiny_process(home: Path, processes: Processes) -> Callable[..., Ended]:
+    """As `tiny`, in a process of its own; what is given by name is the fault that it meets."""
+    return partial(processes.run, "train", "--device=cpu", "--config=tiny.yaml", cwd=home)
 
 
 @pytest.fixture

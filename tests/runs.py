@@ -1,5 +1,6 @@
 """A run small enough for a test, and what to compare runs by."""
 
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -43,8 +44,13 @@ def state(folder: Path) -> dict[str, Any]:
     for save in saves.values():
         for name in ("out_dir", "max_steps"):  # a run may be longer after it was resumed
             del save["settings"]["train"][name]
-        del save["progress"]["seconds"]
+        del save["progress"]["seconds"], save["sha256"]
     return {"metrics": measured, **exact(saves)}
+
+
+def sha256(folder: Path) -> str:
+    """What stands for `state` to the last bit."""
+    return hashlib.sha256(repr(state(folder)).encode()).hexdigest()
 
 
 def after(step: int, act: Callable[[Trainer], None]) -> Callable[[Trainer], None]:

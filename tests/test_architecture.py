@@ -81,6 +81,14 @@ def test_nothing_read_is_run(module: str) -> None:
             assert ast.unparse(call.args[1]) == "Loader"
 
 
+def test_nothing_that_runs_code_is_even_written() -> None:
+    for path in [*PATHS, *ROOT.glob("benchmarks/*.py")]:
+        source = path.read_text("utf-8")
+        assert not any(
+            words in source for words in ("weights_only=False", "pickle.load", "yaml.load")
+        )
+
+
 def test_loader_makes_plain_values_only() -> None:
     assert not config.Loader.yaml_constructors.keys() - yaml.SafeLoader.yaml_constructors.keys()
     assert not config.Loader.yaml_multi_constructors

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pickle
+import random
 import resource
 import subprocess
 import sys
@@ -17,8 +18,13 @@ from runs import exact
 from tiny import tiny_gpt
 
 import checkpoint
+import compare
+import sample
+import train
 from checkpoint import BEST, LAST, RUNS, Checkpoint
 from errors import Fault, UserError
+
+FUZZ = int(os.environ.get("FUZZ", "200"))  # bytes to flip
 
 
 def types(value: Any) -> set[type]:
@@ -97,31 +103,81 @@ CONTENTS: dict[str, Callable[[dict], Any]] = {
 }
 
 
+def forge(path: Path, content: Any) -> None:
+    """Write `content` to `path` as somebody would who wants it to be taken for a checkpoint."""
+    if isinstance(content, dict):
+        content.pop("sha256", None)
+        content["sha256"] = checkpoint.sha256(content)
+    torch.save(content, path)
+
+
 @pytest.mark.parametrize("change", CONTENTS.values(), ids=CONTENTS.keys())
 def test_another_content(change: Callable[[dict], Any], saved: Checkpoint, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / LAST, saved)
-    torch.save(change(torch.load(tmp_path / LAST)), tmp_path / LAST)
+    forge(tmp_path / LAST, change(torch.load(tmp_path / LAST)))
     assert message(tmp_path / LAST).endswith("name another file")
     checkpoint.save(tmp_path / BEST, saved)
-    assert message(tmp_path / LAST).endswith(f"try {tmp_path / BEST}")
+    assert message(tmp_path / LAST).endswith(f"try {tmp_path / BEST}, or --resume --from-best")
     (tmp_path / LAST).rename(tmp_path / "mine.pt")
     checkpoint.save(tmp_path / LAST, saved)
     assert message(tmp_path / "mine.pt").endswith(f"try {tmp_path / LAST}")
 
 
-def test_another_format(saved: Checkpoint, tmp_path: Path) -> None:
+def test_a_forged_content_that_is_right(saved: Checkpoint, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / BEST, saved)
-    torch.save({**torch.load(tmp_path / BEST), "format": 2}, tmp_path / BEST)
-    assert "format" in message(tmp_path / BEST)
+    forge(tmp_path / BEST, torch.load(tmp_path / BEST))
+    assert checkpoint.load(tmp_path / BEST).chars == saved.chars
+
+
+@pytest.mark.parametrize("number", [1, 3, -1])
+def test_another_format(number: int, saved: Checkpoint, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / BEST, saved)
+    torch.save({**torch.load(tmp_path / BEST), "format": number}, tmp_path / BEST)
+    sentence = f"is of format {number} and not {checkpoint.FORMAT}; use the version that wrote it"
+    assert message(tmp_path / BEST).endswith(sentence)
 
 
 def test_cut_files(saved: Checkpoint, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / LAST, saved)
     checkpoint.save(tmp_path / BEST, saved)
     whole = (tmp_path / LAST).read_bytes()
-    for size in (0, 1, 2, 4, 100, len(whole) // 2, len(whole) - 100, len(whole) - 1):
+    sizes = [0, 1, 2, 4, *range(100, len(whole), len(whole) // 60), len(whole) - 1]
+    assert len(sizes) >= 64
+    for size in sizes:
         (tmp_path / LAST).write_bytes(whole[:size])
-        assert message(tmp_path / LAST).endswith(f"try {tmp_path / BEST}")
+        assert message(tmp_path / LAST).endswith(f"try {tmp_path / BEST}, or --resume --from-best")
+
+
+def test_flipped_bytes(saved: Checkpoint, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / LAST, saved)
+    checkpoint.save(tmp_path / BEST, saved)
+    whole, rng, refused = (tmp_path / LAST).read_bytes(), random.Random(1), 0
+    for _ in range(FUZZ):
+        place = rng.randrange(len(whole))
+        flipped = bytes([whole[place] ^ rng.randrange(1, 256)])
+        (tmp_path / LAST).write_bytes(whole[:place] + flipped + whole[place + 1 :])
+        try:
+            loaded = checkpoint.load(tmp_path / LAST)
+        except UserError as error:
+            refused += 1
+            assert str(error).startswith(str(tmp_path / LAST)) and "\n" not in str(error)
+        else:  # the byte says nothing, such as one that fills a gap
+            assert exact(vars(loaded) | {"model": 0}) == exact(vars(saved) | {"model": 0})
+            assert loaded.model == saved.model
+    assert refused > 0.1 * FUZZ
+
+
+@pytest.mark.parametrize("name", ["wte.weight", "blocks.1.ffwd.down.weight"])
+def test_every_bit_of_a_weight_counts(saved: Checkpoint, tmp_path: Path, name: str) -> None:
+    checkpoint.save(tmp_path / BEST, saved)
+    raw = bytearray((tmp_path / BEST).read_bytes())
+    weights = saved.weights[name].numpy().tobytes()
+    start = raw.index(weights)
+    for place in range(start, start + len(weights)):
+        raw[place] ^= 1 << place % 8
+        (tmp_path / BEST).write_bytes(raw)
+        assert " is damaged" in message(tmp_path / BEST)
+        raw[place] ^= 1 << place % 8
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -147,16 +203,61 @@ class Bomb:
         return Path.touch, (self.marker,)
 
 
-def test_code_in_a_file_is_not_run(saved: Checkpoint, tmp_path: Path) -> None:
-    marker, path = tmp_path / "boom", tmp_path / BEST
-    saved.progress["step"] = Bomb(marker)
-    checkpoint.save(path, saved)
-    message(path)
-    path.write_bytes(pickle.dumps(Bomb(marker), protocol=2))
-    message(path)
-    assert not marker.exists()
-    pickle.loads(path.read_bytes())
-    assert marker.exists()  # it was a bomb
+def torch_script(path: Path) -> None:
+    """A file in which torch keeps code, not weights."""
+    torch.jit.script(torch.nn.Linear(1, 1)).save(path)
+
+
+FORCES = ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+COMMANDS = [
+    (train.main, "--resume --device=cpu --config=tiny.yaml"),
+    (train.main, "--resume --from-best --device=cpu"),
+    (train.main, "--device=cpu --config=tiny.yaml train.out_dir=new train.init_from={best}"),
+    (train.main, "--device=cpu --config=tiny.yaml train.out_dir=new train.init_from={folder}"),
+    (sample.main, "--ckpt --device=cpu"),
+    (sample.main, "--ckpt {best} --device=cpu"),
+    (compare.main, "--ckpt {folder}"),
+]
+
+
+@pytest.mark.parametrize("forces", [[], FORCES[:1], FORCES], ids=len)
+@pytest.mark.parametrize(("main", "line"), COMMANDS)
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_code_in_a_file_is_not_run(
+    main: Callable,
+    line: str,
+    forces: list[str],
+    saved: Checkpoint,
+    home: Path,
+    refusal: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in forces:
+        monkeypatch.setenv(name, "1")
+    marker, folder = home / "boom", RUNS / "tiny"
+    best = folder / BEST
+    checkpoint.save(best, saved)
+    content = torch.load(best, weights_only=True) if len(forces) < 2 else {"format": 2}
+    bomb = Bomb(marker)
+    bombs: dict[str, Callable[[Path], object]] = {
+        "inside": lambda path: torch.save({**content, "progress": {"step": bomb}}, path),
+        "alone": lambda path: torch.save(bomb, path),
+        "old format": lambda path: torch.save(bomb, path, _use_new_zipfile_serialization=False),
+        "bare": lambda path: path.write_bytes(pickle.dumps(bomb, protocol=2)),
+        "script": torch_script,
+    }
+    for make in bombs.values():
+        for name in (LAST, BEST):
+            make(folder / name)
+        assert " is damaged or no checkpoint; " in refusal(main, *line.format(**locals()).split())
+        assert not marker.exists()
+    assert not Path("new").exists()
+
+
+def test_the_bomb_is_one(tmp_path: Path) -> None:
+    torch.save(Bomb(tmp_path / "boom"), tmp_path / BEST)
+    torch.load(tmp_path / BEST, weights_only=False)
+    assert (tmp_path / "boom").exists()
 
 
 @contextlib.contextmanager

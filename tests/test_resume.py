@@ -9,62 +9,57 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import RUN, TEXT, after, contents, records, state
+from runs import RUN, TEXT, contents, records, sha256, state
 
 import train
-from trainer import Trainer
 
 TRAIN = Path(train.__file__)
 
 
-class Crash(BaseException):
-    """The power went."""
+STOPS = {
+    "at the first step": {"at": "trainer.Trainer.update", "after": True},
+    "in the first part of a batch": {"at": "trainer.cross_entropy", "nth": 5},
+    "at an evaluation": {"at": "trainer.Trainer.evaluate"},
+    "between evaluations": {"at": "trainer.Trainer.update", "nth": 6, "after": True},
+    "at the last step but one": {"at": "trainer.Trainer.update", "nth": 9, "after": True},
+    "at the last step": {"at": "trainer.Trainer.update", "nth": 10, "after": True},
+}
 
 
-def crash(trainer: Trainer) -> None:
-    raise Crash
+@pytest.mark.parametrize("settings", ["optim.optimizer=adamw", "optim.optimizer=muon"])
+def test_a_resumed_run(settings: str, tiny_process: Callable) -> None:
+    settings = (settings, "model.tie_weights=true")
+    tiny_process(*settings, "train.out_dir=whole")
+    whole = sha256(Path("whole"))
+    for place, stop in enumerate(STOPS.values()):
+        folder = f"train.out_dir={place}"
+        stopped = tiny_process(*settings, folder, **stop, signals=[signal.SIGTERM])
+        assert stopped.status == 143
+        assert tiny_process("--resume", folder).status == 0
+        assert sha256(Path(str(place))) == whole
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_resumed_run(optimizer: str, tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = (f"optim.optimizer={optimizer}", "model.tie_weights=true")
-    tiny(*settings, "train.out_dir=whole")
-    whole = state(Path("whole"))
-    stops = [(4, signal.SIGINT, 130), (6, signal.SIGTERM, 143), (10, signal.SIGINT, 130)]
-    for step, number, status in stops:  # at an evaluation, between two, and at the end
+def test_a_resumed_run_ends_as_early(tiny_process: Callable) -> None:
+    settings = ("train.patience=2", "train.eval_every=1", "train.max_steps=1000")
+    early = tiny_process(*settings, "train.out_dir=whole")
+    assert "ended early" in early.out
+    steps = len(records(Path("whole")))
+    for step in (1, steps - 1, steps):  # with no, one and two evaluations without a better loss
         folder = f"train.out_dir={step}"
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                Trainer, "update", after(step, lambda _, n=number: os.kill(os.getpid(), n))
-            )
-            stopped = tiny(*settings, folder)
-        assert stopped.status == status
-        assert f"stopped at step {step} and saved" in stopped.out
-        assert torch.load(f"{step}/last.pt")["progress"]["step"] == step
-        assert tiny(folder, "--resume").status == 0
-        assert state(Path(str(step))) == whole
+        stop = {"at": "trainer.Trainer.update", "nth": step, "after": True}
+        assert tiny_process(*settings, folder, **stop, signals=[signal.SIGINT]).status == 130
+        assert tiny_process("--resume", folder).status == 0
+        assert sha256(Path(str(step))) == sha256(Path("whole"))
 
 
-def test_a_run_that_crashed(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny("train.out_dir=whole")
-    with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(Trainer, "update", after(6, crash))
-        tiny()
-    with (RUN / "metrics.jsonl").open("a") as file:  # as if it had crashed while it saved step 8
-        file.write('{"step": 8, "val_loss": 0}\n{"step": 9, "va')
-    assert tiny("--resume").status == 0
-    assert state(RUN) == state(Path("whole"))
-
-
-def test_a_run_that_crashed_before_its_first_evaluation(
-    tiny: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiny("train.out_dir=whole")
-    with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(Trainer, "update", after(1, crash))
-        tiny()
-    assert tiny("--resume").status == 0
-    assert state(RUN) == state(Path("whole"))
+def test_a_run_resumed_many_times(tiny_process: Callable) -> None:
+    tiny_process("train.out_dir=whole")
+    stop = {"at": "trainer.Trainer.update", "after": True, "signals": [signal.SIGTERM]}
+    assert tiny_process(**stop).status == 143
+    for _ in range(9):
+        assert tiny_process("--resume", **stop).status == 143
+    assert tiny_process("--resume").status == 0
+    assert sha256(RUN) == sha256(Path("whole"))
 
 
 def test_another_process_goes_on(tiny: Callable) -> None:
@@ -81,17 +76,6 @@ def test_another_process_goes_on(tiny: Callable) -> None:
     subprocess.run([*command, "--resume", limit], check=True, capture_output=True)
     tiny(*settings[1:], limit, "train.out_dir=whole")
     assert state(RUN) == state(Path("whole"))
-
-
-def test_a_second_signal_ends_at_once() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    stop = train.Stop()
-    with stop.listening():
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.signal == signal.SIGTERM
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_newest_run_goes_further(tiny: Callable, call: Callable) -> None:
