@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -115,21 +116,30 @@ def hold(path: Path) -> int:
     """
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        try:
-            if fcntl:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                with contextlib.suppress(OSError):  # on a full disk it holds just as well
-                    os.ftruncate(handle, 0)
-                    os.write(handle, str(os.getpid()).encode())
-                return handle
-        except FileNotFoundError:
-            pass
-        except BlockingIOError:
+        if not lock(handle, path.parent):
             holder = os.read(handle, 20).decode() or "that is starting"
             os.close(handle)
             raise UserError(
                 f"{path.parent} is in use by process {holder}; wait until it ends, or choose "
                 "another folder with train.out_dir=FOLDER"
-            ) from None
+            )
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                with contextlib.suppress(OSError):  # on a full disk it holds just as well
+                    os.ftruncate(handle, 0)
+                    os.write(handle, str(os.getpid()).encode())
+                return handle
         os.close(handle)  # its holder removed the file as it left; there is a newer one or none
+
+
+def lock(handle: int, folder: Path) -> bool:
+    """Whether the open file is now this process's; where the system has no locks, it is."""
+    try:
+        if fcntl:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # as on some network file systems
+        reason = f"{folder} cannot be held against other runs ({error.strerror})"
+        print(f"warning: {reason}; start no second one there", file=sys.stderr)
+    return True

@@ -154,6 +154,16 @@ def test_a_lock_that_is_removed_as_it_is_taken(
     assert not any(tmp_path.iterdir())
 
 
+def test_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(files.fcntl, "flock", failing(OSError(37, "No locks available")))
+    with alone_in(tmp_path):
+        pass
+    warning = f"warning: {tmp_path} cannot be held against other runs (No locks available); start"
+    assert capsys.readouterr().err.startswith(warning)
+
+
 def test_a_folder_that_is_gone_when_the_run_ends(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     with alone_in(folder):

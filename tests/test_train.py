@@ -181,13 +181,17 @@ def test_a_working_compiler(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> 
     assert records(RUN)[-1]["val_loss"] == records(Path("plain"))[-1]["val_loss"]
 
 
-def test_a_loss_that_is_not_finite(tiny: Callable) -> None:
-    tiny()
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("rate", ["1e+09", "1e+30"])
+def test_a_loss_that_is_not_finite(rate: str, optimizer: str, tiny: Callable) -> None:
+    tiny(f"optim.optimizer={optimizer}")
     before = state(RUN)
-    settings = ("train.max_steps=100", "train.eval_every=1000")
-    status, _, err = tiny("--resume", "optim.learning_rate=1e30", "optim.decay=none", *settings)
+    settings = ("train.max_steps=100", "train.eval_every=1000", "optim.decay=none")
+    status, _, err = tiny("--resume", f"optim.learning_rate={rate}", *settings)
     assert status == 1
-    assert re.fullmatch(r"train\.py: .*not finite at step 1\d, with learning_rate 1e\+30.*\n", err)
+    sentence = rf"train\.py: .*not finite at step 1\d, with learning_rate {re.escape(rate)}; .*\n"
+    assert re.fullmatch(sentence, err)
+    assert "--resume and a lower optim.learning_rate or optim.grad_clip" in err
     assert state(RUN)["best.pt"] == before["best.pt"]
     assert state(RUN)["metrics"] == before["metrics"]
     last = torch.load(RUN / "last.pt")
