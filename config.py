@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 import re
+import stat
 import types
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,7 @@ from errors import UserError
 from settings import Config
 
 CONFIGS = Path(__file__).parent / "configs"
-LARGEST_FILE = 1 << 20  # bytes; settings are a page long
+LARGEST_FILE = 1 << 16  # bytes; settings are a page long, and PyYAML needs its time
 LARGEST_INT = 2**31 - 1  # what sizes, counts and seeds have to fit in
 
 
@@ -62,7 +63,7 @@ def coerce(value: Any, kind: Any, key: str) -> Any:
             raise ConfigError(f"{key} is true or false, not {show(value)}")
         return words[str(value).lower()]
     if kind is str:
-        if not isinstance(value, str) or not value or "\0" in value:
+        if not isinstance(value, str) or not value or re.search("[\0\ud800-\udfff]", value):
             raise ConfigError(f"{key} is a text, not {show(value)}")
         return value
     return number(value, kind, key)
@@ -72,7 +73,7 @@ def number(value: Any, kind: type, key: str) -> int | float:
     """An int or a finite float; `1e3` is an int too."""
     wanted = "a whole number" if kind is int else "a number"
     try:
-        if isinstance(value, bool | list | dict):
+        if isinstance(value, bool):
             raise ValueError
         parsed = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -94,7 +95,8 @@ def check_keys(layer: dict[str, Any]) -> None:
     """Raise ConfigError unless `layer` is {section: {key: value}} with names that exist."""
     for section, values in layer.items():
         if section not in SECTIONS:
-            raise ConfigError(f"{show(section)} is no section; {nearest(section, list(SECTIONS))}")
+            hint = nearest(str(section), list(SECTIONS))
+            raise ConfigError(f"{show(section)} is no section; {hint}")
         if not isinstance(values, dict):
             raise ConfigError(f"section {section} holds keys and values, not {show(values)}")
         known = list(settings_of(section))
@@ -103,7 +105,7 @@ def check_keys(layer: dict[str, Any]) -> None:
                 raise ConfigError("model.vocab_size comes from the text; leave it out")
             if key not in known:
                 every = [f"{s}.{k}" for s in SECTIONS for k in settings_of(s)]
-                hint = nearest(f"{section}.{key}", every) if len(key) < 60 else "see --help"
+                hint = nearest(f"{section}.{key}", every) if len(str(key)) < 60 else "see --help"
                 raise ConfigError(f"{show(f'{section}.{key}')} is no setting; {hint}")
 
 
@@ -128,8 +130,10 @@ class Loader(yaml.BaseLoader):
 def read_yaml(path: Path) -> dict[str, dict[str, Any]]:
     """The sections of a settings file, their values still text. Raises ConfigError."""
     try:
-        size = path.stat().st_size
-        if size > LARGEST_FILE:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe or a device could be read for ever
+            raise ConfigError("this is no ordinary file; copy the settings into one")
+        if (size := about.st_size) > LARGEST_FILE:
             raise ConfigError(f"{size} bytes are too many for settings; is it the right file?")
         sections = Loader(path.read_bytes().decode()).get_single_data()
     except ConfigError as error:
@@ -150,8 +154,14 @@ def without_empty(sections: dict[str, Any]) -> dict[str, Any]:
 
 
 def find(name: str) -> Path:
-    """The settings file `name`: a path, or a name in configs/, with or without .yaml."""
-    for path in (Path(name), CONFIGS / name, CONFIGS / f"{name}.yaml"):
+    """The settings file `name`: a path, or a plain name in configs/, with or without .yaml.
+
+    Raises ConfigError when there is none.
+    """
+    places = [Path(name)]
+    if Path(name).name == name != "..":  # with a folder in it, it is a path and nothing else
+        places += [CONFIGS / name, CONFIGS / f"{name}.yaml"]
+    for path in places:
         if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
             return path
     raise ConfigError(f"there is no settings file {show(name)}; {available()}")

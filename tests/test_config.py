@@ -2,8 +2,11 @@
 
 import dataclasses
 import inspect
+import os
 import re
+import threading
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_type_hints
@@ -17,6 +20,7 @@ from config import ConfigError
 from model import GPTConfig
 from settings import Config, DataConfig, OptimConfig, TrainConfig
 
+FUZZ = int(os.environ.get("FUZZ", "1200"))  # made-up files, and as many command lines
 Read = Callable[..., Config]
 KEYS = [
     f"{section}.{f.name}"
@@ -128,6 +132,7 @@ WRONG_TYPE = [
     ("train.max_steps", "nan", "a whole number, not 'nan'"),
     ("train.max_steps", "-inf", "a whole number, not '-inf'"),
     ("train.max_steps", "[3]", "a whole number, not a list"),
+    ("train.max_steps", "9" * 5000, f"a whole number, not '{'9' * 56}..."),
     ("train.seed", "2147483648", "a whole number up to 2147483647, not '2147483648'"),
     ("optim.learning_rate", "fast", "a number, not 'fast'"),
     ("optim.learning_rate", "NaN", "a number, not 'NaN'"),
@@ -143,6 +148,7 @@ WRONG_TYPE = [
     ("data.dataset", "[a.txt]", "a text, not a list"),
     ("data.dataset", "''", "a text, not ''"),
     ("data.dataset", r'"a\0b"', r"a text, not 'a\x00b'"),
+    ("data.dataset", r'"a\ud800"', r"a text, not 'a\ud800'"),  # half of a character
     ("train.dtype", "f" * 100, f"one of auto, float32, bfloat16, not '{'f' * 56}..."),
 ]
 
@@ -157,15 +163,30 @@ def test_wrong_type_is_refused(read: Read, key: str, text: str, reason: str) -> 
 def test_wrong_type_on_the_command_line_is_refused(read: Read) -> None:
     with pytest.raises(ConfigError, match=r"^optim\.beta1 is a number, not '0\.9x'$"):
         read("", "optim.beta1=0.9x")
+    with pytest.raises(ConfigError, match=r"^train\.out_dir is a text, not 'caf\\udce9'$"):
+        read("", os.fsdecode(b"train.out_dir=caf\xe9"))  # as the shell passes Latin-1 on
 
 
 def test_values_that_are_no_texts_are_checked_too() -> None:
     train = {"seed": 3, "compile": True, "out_dir": None, "batch_size": 8.0}
     assert config.build({"train": train}).train == TrainConfig(seed=3, compile=True, batch_size=8)
-    for wrong in ({"seed": True}, {"compile": None}, {"dtype": None}, {"seed": None}):
-        reason = rf"^train\.{next(iter(wrong))} is .*, not (True|None)$"
+    for wrong in (
+        {"seed": True},
+        {"compile": None},
+        {"dtype": None},
+        {"seed": None},
+        {"seed": 10**400},
+    ):
+        reason = rf"^train\.{next(iter(wrong))} is .*, not (True|None|10{{56}}\.\.\.)$"
         with pytest.raises(ConfigError, match=reason):
             config.build({"train": wrong})
+
+
+def test_names_that_are_no_texts_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^5 is no section; there are"):
+        config.build({5: {}})
+    with pytest.raises(ConfigError, match=r"^'train\.None' is no setting; "):
+        config.build({"train": {None: 3}})
 
 
 # Ranges
@@ -246,11 +267,34 @@ BAD_FILES = {
     "a Python tag": ("train: {seed: !!python/int 6}", r"tag '.*python/int' is not allowed here"),
     "unclosed": ("model: [", "is not YAML: .* line 1, column 9"),
     "two documents": ("train: {}\n---\ntrain: {}", "is not YAML: expected a single document"),
+    "a Python tag by another name": (
+        "%TAG !p! tag:yaml.org,2002:python/\n---\ntrain: !p!object/apply:os.getpid []",
+        r"tag '.*python/object/apply:os\.getpid' is not allowed here",
+    ),
+    "a merge": ("train: &t {seed: 1}\ncpu: {model: {<<: *t}}", r"'model\.<<' is no setting"),
+    "a merge of sections": ("<<: {train: {seed: 1}}", "'<<' is no section"),
+    "a list as a key": ("train: {[seed]: 1}", "is not YAML: .* unhashable key"),
+    "a key of 50,000": (
+        f"train:\n  ? {'k' * 50_000}\n  : 1",
+        r"'train\.k{50}k*\.\.\. is no setting",
+    ),
+    "no such anchor": ("train: *t", "is not YAML: found undefined alias 't'"),
     "recursive": ("train: &a [*a]", "is not YAML: .* recursive"),
+    "recursive section": ("cpu: &a {train: *a}", "is not YAML: .* recursive"),
+    "recursive key": ("&a {*a : 1}", "is not YAML: .* recursive"),
     "nested": ("[" * 1000, "is not YAML: maximum recursion depth"),
+    "nested mappings": ("{a: " * 1000, "is not YAML: maximum recursion depth"),
+    "nested sections": (
+        "\n".join(" " * depth + "cpu:" for depth in range(350)),
+        "is not YAML: maximum recursion depth",
+    ),
+    "long version": (f"%YAML {'9' * 5000}.1\n---\n", "is not YAML: .* 5000 digits"),
+    "NUL": ("train: {seed: 3}\0", "is not YAML: unacceptable character #x0000"),
+    "UTF-16": ("train: {seed: 3}".encode("utf-16"), "is not YAML: 'utf-8' .* position 0"),
     "no such character": (r'data: {dataset: "\UFFFFFFFF"}', "is not YAML"),
     "Latin-1": ("data: {dataset: é}".encode("latin-1"), r"is not YAML: 'utf-8' .* position 16"),
-    "too large": ("#" * (1 << 20) + "\n", "1048577 bytes are too many for settings; is it the"),
+    "too large": ("#" * (1 << 16) + "\n", "65537 bytes are too many for settings; is it the"),
+    "ten megabytes": (b"#" * 10_000_000, "10000000 bytes are too many for settings; is it the"),
 }
 
 
@@ -270,12 +314,24 @@ def test_file_runs_nothing(read: Read, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_aliases_are_not_expanded(read: Read) -> None:
-    levels = ["&a0 [lol]", *(f"&a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 8))]
-    bomb = f"data: {{dataset: [{', '.join(levels)}]}}"  # 9**7 times lol
+LEVELS = ["&a0 [lol]", *(f"&a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 8))]
+BOMB = f"[{', '.join(LEVELS)}]"  # 9**7 times lol
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"data: {{dataset: {BOMB}}}", r"data\.dataset is a text, not a list"),
+        (f"data: {BOMB}", "section data holds keys and values, not a list"),
+        (f"cpu: {{data: {BOMB}}}", "section data holds keys and values, not a list"),
+        (f"data: {{<<: {BOMB}}}", r"'data\.<<' is no setting"),
+        (BOMB, "holds a list; it should hold sections"),
+    ],
+)
+def test_aliases_are_not_expanded(read: Read, text: str, reason: str) -> None:
     tracemalloc.start()
-    with pytest.raises(ConfigError, match=r"data\.dataset is a text, not a list"):
-        read(bomb)
+    with pytest.raises(ConfigError, match=reason):
+        read(text)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 << 20
@@ -301,11 +357,48 @@ def test_path_comes_before_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             config.find(name)
 
 
+def test_only_a_plain_name_is_looked_up_in_configs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs, here = tmp_path / "configs", tmp_path / "some" / "where"
+    for folder in (configs / "sub", here):
+        folder.mkdir(parents=True)
+    for path in ("outside.yaml", "configs/one.yaml", "configs/...yaml", "configs/sub/two.yaml"):
+        (tmp_path / path).touch()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(config, "CONFIGS", configs)
+    assert config.find("one") == configs / "one.yaml"
+    assert config.find("../../outside.yaml") == Path("../../outside.yaml")
+    names = [
+        "../outside",
+        "../outside.yaml",
+        "sub/two",
+        "sub/two.yaml",
+        "./one",
+        "sub/../one",
+        "..",
+    ]
+    for name in [*names, str(tmp_path / "outside")]:
+        with pytest.raises(ConfigError, match="there is no settings file"):
+            config.find(name)
+
+
 def test_unreadable_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot be read: Is a directory$"):
-        config.load(tmp_path, [], use_gpu=True)
-    with pytest.raises(ConfigError, match=r"gone\.yaml cannot be read: No such file or directory$"):
-        config.load(tmp_path / "gone.yaml", [], use_gpu=True)
+    (tmp_path / "loop").symlink_to("loop")
+    for name, reason in {"gone": "No such file or directory", "loop": "Too many levels"}.items():
+        with pytest.raises(ConfigError, match=f"{name} cannot be read: {reason}"):
+            config.load(tmp_path / name, [], use_gpu=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_ordinary_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    threading.Thread(target=pipe.write_text, args=("",), daemon=True).start()  # for who reads it
+    for path in (pipe, tmp_path, Path(os.devnull)):
+        with pytest.raises(ConfigError, match=r"is no ordinary file; copy .* into one$"):
+            config.load(path, [], use_gpu=True)
+        with pytest.raises(ConfigError, match="there is no settings file"):
+            config.find(str(path))
 
 
 # There and back, and anything at all
@@ -371,20 +464,68 @@ model: data: dataset: train: seed: cpu: n_embd: vocab_size: {} { } [ ] , - ? : &
 """
 scraps = st.sampled_from([*SCRAPS.split(), " ", "  ", "\n", "\n  ", "\t", "\r", "\ufeff", "\x85"])
 yaml_like = st.lists(scraps)
-anything = yaml_like.map(" ".join) | yaml_like.map("".join) | st.text() | st.binary()
-override = st.text() | st.tuples(st.sampled_from(KEYS), st.just("="), st.text()).map("".join)
+
+WILD = r"""
+.nan inf -.inf NaN 1e999 1e-999 -0 0x1F 1_000 1:30 2001-01-01 ٣ ~ '' "" "\0" "\ud800" "a\nb" "\L"
+é 🐑 [] {} [1] {1} &a *a [*a,*a] &b[*b] <<: !!int !!set !!binary !x !!python/tuple ? | > "a ] } # \
+!!python/object/apply:os.system !<tag:yaml.org,2002:python/none> %TAG @ `
+"""
+wild = (
+    st.sampled_from(WILD.split())
+    | st.sampled_from([*GOOD, *WRONG_TYPE]).map(lambda case: case[1])
+    | st.integers().map(str)
+    | st.floats().map(str)
+    | st.integers(1, 10_000).map("9".__mul__)
+    | st.integers(1, 300).map(lambda depth: "[" * depth + "]" * depth)
+    | st.integers(1, 300).map(lambda depth: "{a: " * depth + "}" * depth)
+)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(content=anything, overrides=st.lists(override, max_size=3))
-def test_anything_loads_or_is_a_config_error(
-    read: Read, content: str | bytes, overrides: list[str]
-) -> None:
-    for attempt in ((content,), ("", *overrides)):
-        try:
-            assert isinstance(read(*attempt, use_gpu=False), Config)
-        except ConfigError as error:
-            assert len(str(error).splitlines()) == 1
+def document(above: list, below: list, mark: str, stray: str) -> str:
+    """A settings file with these pairs of a key and a text, those `below` in its section cpu."""
+
+    def sections(pairs: list, indent: str) -> list[str]:
+        lines: dict[str, list[str]] = {}
+        for key, text in pairs:
+            section, name = key.split(".")
+            lines.setdefault(section, []).append(f"{name}: {text}")
+        return [f"{indent}{name}: {mark}{{{', '.join(line)}}}" for name, line in lines.items()]
+
+    return "\n".join([*sections(above, ""), stray, "cpu:", *sections(below, "  ")])
+
+
+fitting = st.sampled_from([(key, text) for key, text, _ in GOOD])
+strange = st.tuples(st.sampled_from([*KEYS, "train.<<", "zebra.seed"]), wild)
+pairs = st.lists(fitting, max_size=3, unique_by=lambda pair: pair[0]) | st.lists(
+    fitting | strange, max_size=3
+)
+marks = st.sampled_from(["", "", "", "", "", "&a ", "*a ", "!!map ", "!x ", "- "])
+strays = st.sampled_from(["", "", "", "train: {}", "model: &a", "<<: {}", "cpu: {}", "...", "x"])
+documents = st.builds(document, pairs, pairs, marks, strays)
+encodings = st.sampled_from(["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"])
+encoded = st.builds(lambda text, name: text.encode(name, "replace"), documents, encodings)
+content = documents | yaml_like.map(" ".join) | yaml_like.map("".join) | st.text() | st.binary()
+any_text = st.text(st.characters())  # also halves of characters, as undecodable bytes become
+override = st.builds("{}={}".format, st.sampled_from(KEYS) | any_text, wild | any_text) | any_text
+
+
+def test_anything_loads_or_is_a_config_error(read: Read) -> None:
+    ended = Counter()
+
+    @settings(max_examples=FUZZ, deadline=None, derandomize=True)
+    @given(content=content | encoded, overrides=st.lists(override, max_size=3))
+    def check(content: str | bytes, overrides: list[str]) -> None:
+        for kind, attempt in {"file": (content,), "line": ("", *overrides)}.items():
+            try:
+                assert isinstance(read(*attempt, use_gpu=False), Config)
+                ended[kind, "loaded"] += 1
+            except ConfigError as error:
+                assert error.status == 2
+                assert len(str(error).splitlines()) == 1
+                ended[kind, "refused"] += 1
+
+    check()
+    assert len(ended) == 4 and min(ended.values()) > FUZZ // 10, ended
 
 
 # --help
