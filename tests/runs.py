@@ -1,9 +1,11 @@
 """A run small enough for a test, and what to compare runs by."""
 
+import contextlib
 import hashlib
 import json
 import random
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,14 @@ def after(step: int, act: Callable[[Trainer], None]) -> Callable[[Trainer], None
 def contents(folder: Path) -> dict[Path, bytes]:
     """Every file under `folder`, to the last byte."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@contextlib.contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Let no file grow past `size` bytes, as on a disk that is nearly full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

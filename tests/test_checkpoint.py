@@ -1,20 +1,18 @@
 """What is saved comes back bit for bit; whatever else is in a file gets one sentence."""
 
-import contextlib
 import dataclasses
 import os
 import pickle
 import random
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from runs import exact
+from runs import exact, room_for
 from tiny import tiny_gpt
 
 import checkpoint
@@ -258,17 +256,6 @@ def test_the_bomb_is_one(tmp_path: Path) -> None:
     torch.save(Bomb(tmp_path / "boom"), tmp_path / BEST)
     torch.load(tmp_path / BEST, weights_only=False)
     assert (tmp_path / "boom").exists()
-
-
-@contextlib.contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """Let no file grow past `size` bytes, as on a disk that is nearly full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_failed_save_leaves_the_old_file(saved: Checkpoint, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from runs import room_for
 from torch import Tensor
 
 from data import aab, corpus
 from data.corpus import Batches, Corpus, eval_windows
-from errors import UserError
+from errors import Fault, UserError
 from settings import DataConfig
 
 CPU = torch.device("cpu")
@@ -113,6 +114,23 @@ def test_fingerprint_follows_the_text(tmp_path: Path) -> None:
     assert load(write(path, TEXT[:-1] + "e")).fingerprint != before
 
 
+def test_fingerprint_notices_a_change_behind_the_first_piece(tmp_path: Path) -> None:
+    text = "ab" * 600_000
+    assert len(text) > corpus.PIECE
+    before = load(write(tmp_path / "text", text)).fingerprint
+    assert load(write(tmp_path / "text", text[:-2] + "ba")).fingerprint != before
+
+
+def test_fingerprint_notices_files_that_swap_their_names(tmp_path: Path) -> None:
+    (texts := tmp_path / "texts").mkdir()
+    a, b = write(texts / "a.txt", "Anna" * 20), write(texts / "b.txt", "Otto" * 20)
+    before = load(texts).fingerprint
+    for old, new in ((a, "c"), (b, "a.txt"), (texts / "c", "b.txt")):
+        old.rename(texts / new)
+    assert (a.read_bytes(), b.read_bytes()) == (b"Otto" * 20, b"Anna" * 20)
+    assert load(texts).fingerprint != before
+
+
 def test_large_vocabulary(tmp_path: Path) -> None:
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 257))) * 2
     loaded = load(write(tmp_path / "text", text), block_size=50)
@@ -135,10 +153,54 @@ def test_mapped_ids_are_equal_and_leave_no_file(tmp_path: Path, text: str) -> No
         write(scratch, b"left by a run that was killed")
 
 
-def test_no_room_for_mapped_ids(tmp_path: Path) -> None:
-    write(tmp_path / "run", "a file where the folder should be")
-    with pytest.raises(UserError, match=r"ids\.bin cannot hold the ids of the text: .*; make room"):
-        load(write(tmp_path / "text", TEXT), map_above_mb=0)
+def test_mapped_ids_go_through_no_link(tmp_path: Path) -> None:
+    outside = write(tmp_path / "outside", "mine")
+    scratch = tmp_path / "run" / "ids.bin"
+    scratch.parent.mkdir()
+    scratch.symlink_to(outside)
+    assert text_of(load(write(tmp_path / "text", TEXT), map_above_mb=0)) == TEXT
+    assert outside.read_bytes() == b"mine"
+    assert list(scratch.parent.iterdir()) == []
+
+
+@pytest.fixture
+def long_text(tmp_path: Path) -> Path:
+    """A text with 370,080 bytes of ids, four for each."""
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 257))) * 360
+    return write(tmp_path / "text", text)
+
+
+def no_room(text: Path, reason: str) -> None:
+    """Check that mapping the ids of `long_text` is a Fault, and that nothing stays of them."""
+    with pytest.raises(Fault) as caught:
+        load(text, map_above_mb=0)
+    assert str(caught.value) == (
+        f"{text.parent / 'run' / 'ids.bin'} cannot hold the ids of the text: {reason}; "
+        "it needs 0.4 MB of room, or raise data.map_above_mb"
+    )
+    assert not list(text.parent.glob("run/*"))
+
+
+def test_no_room_for_mapped_ids(long_text: Path) -> None:
+    for size in (0, 1, 200_000, 370_079):
+        with room_for(size):
+            no_room(long_text, "File too large")
+    with room_for(370_080):
+        assert len(load(long_text, map_above_mb=0).train) == 83_268
+
+
+def test_no_folder_and_no_mapping_for_mapped_ids(
+    long_text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write(long_text.with_name("run"), "a file where the folder should be")
+    no_room(long_text, "File exists")
+    run.unlink()
+
+    def fail(*args: object, **kwargs: object) -> Tensor:
+        raise RuntimeError("No such device")
+
+    monkeypatch.setattr(torch, "from_file", fail)  # as on some network drives
+    no_room(long_text, "No such device")
 
 
 def test_given_vocabulary_is_kept(tmp_path: Path) -> None:
@@ -221,6 +283,7 @@ def test_text_that_changes_meanwhile_is_refused(
     monkeypatch.setattr(corpus, "survey", survey_and_change)
     with pytest.raises(UserError, match=reason):
         load(path, map_above_mb=map_above_mb)
+    assert not list(tmp_path.glob("run/*"))
 
 
 def refused(dataset: Path | str, reason: str) -> None:
@@ -242,6 +305,22 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     refused(tmp_path / "pipe", "pipe is no ordinary file")
+
+
+def test_folder_holds_what_it_gives(tmp_path: Path) -> None:
+    (texts := tmp_path / "texts").mkdir()
+    write(texts / "a.txt", "a" * 30)
+    (texts / "b.txt").symlink_to("a.txt")
+    (tmp_path / "link").symlink_to(texts)
+    for folder in (texts, tmp_path / "link", texts / ".." / "texts"):
+        assert text_of(load(folder)) == "a" * 60
+    outside = write(tmp_path / "texts.txt", "secret " * 20)
+    for target in (outside, Path("../texts.txt"), tmp_path / "link2"):
+        (tmp_path / "link2").unlink(missing_ok=True)
+        (tmp_path / "link2").symlink_to(outside)
+        (texts / "c.txt").unlink(missing_ok=True)
+        (texts / "c.txt").symlink_to(target)
+        refused(texts, f"texts/c.txt leads out of .*texts, to {outside}; copy the text into it")
 
 
 def test_unreadable_file_is_refused(tmp_path: Path) -> None:
