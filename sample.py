@@ -27,11 +27,12 @@ import config
 import device
 import handmade
 from checkpoint import Checkpoint
-from data.tokenizer import CharTokenizer, UnknownCharacters
+from data.tokenizer import CharTokenizer, UnknownCharacters, name_all
 from errors import Parser, UserError, run
 from generate import generate
 
 READ_EVERY = 32  # characters between looks at a GPU, which has to wait for them
+MOST_SAMPLES = 10_000  # all are held in memory at once
 
 
 def bounded(kind: type, low: float, high: float = math.inf) -> Callable[[str], int | float]:
@@ -60,7 +61,8 @@ def parser() -> Parser:
     add("--prompt-file", metavar="PATH", help="file with the text to continue; - reads a pipe")
     count, seed = bounded(int, 0), bounded(int, 0, 2**63 - 1)
     add("--max-new-tokens", type=count, default=500, help="characters to write; default: 500")
-    add("--num-samples", type=bounded(int, 1), default=1, help="texts to write; default: 1")
+    samples = bounded(int, 1, MOST_SAMPLES)
+    add("--num-samples", type=samples, default=1, help="texts to write; default: 1")
     greedy = "0 is greedy; default: 0.8, or 0 with --handmade"
     add("--temperature", type=bounded(float, 0, 1e6), help=greedy)
     add("--top-k", type=bounded(int, 1), help="choose among the k likeliest characters")
@@ -78,11 +80,15 @@ def parser() -> Parser:
 
 def read_file(name: str) -> str:
     """The UTF-8 text of the file `name`, or of standard input for `-`. Raises UserError."""
+    if name == "-" and sys.stdin is None:
+        raise UserError("--prompt-file - has no standard input to read; pipe a text into it")
     try:
         raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        return raw.decode("utf-8-sig")
+        return raw.decode().removeprefix("\ufeff")  # utf-8-sig would count bytes from behind it
     except OSError as error:
-        raise UserError(f"--prompt-file {name} cannot be read: {error.strerror}") from None
+        raise UserError(
+            f"--prompt-file {name} cannot be read: {error.strerror}; name a UTF-8 text"
+        ) from None
     except UnicodeDecodeError as error:
         raise UserError(
             f"--prompt-file {name} is not UTF-8 at byte offset {error.start}; save it as UTF-8"
@@ -101,8 +107,25 @@ def read_prompt(args: argparse.Namespace, tokenizer: CharTokenizer) -> str:
     except UnknownCharacters as error:
         raise UserError(f"the prompt has {error} to this model; use --unknown skip") from None
     if not known:
-        raise UserError(f"the prompt {prompt!r} has no character to start from; give at least one")
+        raise UserError(
+            f"the prompt {prompt[:40]!r} has no character to start from; give at least one"
+        )
     return known
+
+
+def check_output(chars: str) -> None:
+    """Raise UserError unless standard output can show each of `chars`."""
+    if sys.stdout is None:
+        raise UserError("standard output is closed; leave it open for the text")
+    encoding = sys.stdout.encoding or "utf-8"  # a StringIO has none
+    try:
+        chars.encode(encoding, sys.stdout.errors or "strict")
+    except UnicodeEncodeError as error:
+        strange = name_all([chars[error.start]])
+        raise UserError(
+            f"standard output is {encoding} and cannot show {strange}, which this model may write; "
+            "set PYTHONIOENCODING=utf-8"
+        ) from None
 
 
 def until(chars: Iterable[str], stop: str | None) -> Iterator[str]:
@@ -144,6 +167,7 @@ def command(args: argparse.Namespace) -> int:
     saved, what = weights(args)
     tokenizer = CharTokenizer(saved.chars)
     prompt = read_prompt(args, tokenizer)
+    check_output(tokenizer.chars)
     temperature = args.temperature
     if temperature is None:
         temperature = 0 if args.handmade else 0.8

@@ -240,6 +240,22 @@ def test_draws_have_the_exact_distribution(
     assert chi_square.sum() < CHI_SQUARE
 
 
+@pytest.mark.parametrize(("k", "kept"), [(2, 2), (3, 3), (4, 4), (6, 6), (13, 13), (99, 13)])
+def test_draws_among_ties_have_the_exact_distribution(k: int, kept: int) -> None:
+    levels, N = (
+        np.array([0.0, 1.0, 0.0, 2.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, -1.0, -1.0]),
+        20_000,
+    )
+    logits = torch.tensor(levels, dtype=torch.float32).expand(N, -1)
+    options = {"temperature": 0.7, "top_k": k, "top_p": None}
+    drawn = choose(logits, torch.Generator().manual_seed(4), **options)
+    counts = np.bincount(drawn[:, 0].numpy(), minlength=V)
+    ids = counts.nonzero()[0]  # which of those that tie is left open
+    assert sorted(levels[ids]) == sorted(levels)[-kept:]
+    expected = N * reference.softmax(levels[ids] / 0.7)
+    assert ((counts[ids] - expected) ** 2 / expected).sum() < CHI_SQUARE
+
+
 def test_scores_of_any_size_are_drawn_from() -> None:
     logits = torch.tensor([[3e38, -3e38, 0.0]])
     options = {"temperature": 1e-50, "top_k": 2, "top_p": 0.9}

@@ -4,16 +4,20 @@ import copy
 import dataclasses
 import io
 import itertools
+import math
+import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import reference
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import checkpoint
@@ -22,6 +26,7 @@ import sample
 from checkpoint import Checkpoint
 
 INFO = "model.pt, step 3\n"
+FUZZ = int(os.environ.get("FUZZ", "200"))  # examples of settings
 
 
 @pytest.fixture
@@ -94,7 +99,9 @@ def greedy(saved: Checkpoint, prompt: str, count: int, *, halve: bool = False) -
 def test_greedy(prompt: str, write: Callable, saved: Checkpoint) -> None:
     text = greedy(saved, prompt, 30)
     assert len(set(text[-20:])) > 3  # or it would show nothing
-    for setting in ("--temperature 0", "--temperature 1e-9", "--top-k 1", "--top-p 1e-9"):
+    settings = ("--temperature 0", "--top-k 1", "--top-p 1e-9", "--top-k 1 --temperature 1e6")
+    small = ("--temperature 1e-9", "--temperature 1e-30", "--temperature 1e-300 --top-p 0.9")
+    for setting in settings + small:
         count = ("--max-new-tokens", "30")
         assert write("--prompt", prompt, *count, *setting.split()).out == text + "\n"
 
@@ -112,7 +119,7 @@ def test_limits(write: Callable) -> None:
         return write("--max-new-tokens", "50", *settings).out
 
     plain = text()
-    for settings in (("--top-k", "13"), ("--top-k", "1000"), ("--top-p", "1")):
+    for settings in (("--top-k", "13"), ("--top-k", "9" * 99), ("--top-p", "1")):
         assert text(*settings) == plain
     for settings in (("--top-k", "2"), ("--top-p", "0.5"), ("--temperature", "3")):
         assert text(*settings) != plain
@@ -143,14 +150,124 @@ def test_prompt_files(write: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
         assert write("--prompt-file", "-", "--temperature", "0").out == text
 
 
-def test_prompts_that_are_refused(refused: Callable) -> None:
+@pytest.mark.parametrize("window", ["slide", "half"])
+def test_of_a_long_prompt_the_last_block_size_characters_count(
+    window: str, write: Callable
+) -> None:
+    def continuation(prompt: str) -> str:
+        options = ("--temperature", "0", "--max-new-tokens", "30", "--window", window)
+        ended = write("--prompt", prompt, *options)
+        assert ended.out.startswith(prompt)
+        return ended.out.removeprefix(prompt)
+
+    long = "bad egg\nhen age " * 999 + "cab no"
+    assert continuation(long) == continuation("cab no")
+    assert continuation(long) != continuation("dab no")  # the first of the six does
+
+
+def test_line_ends_of_a_prompt_file_are_its_own(write: Callable, refused: Callable) -> None:
+    Path("prompt.txt").write_bytes(b"bag\r\nhen\r\n")
+    assert r"the prompt has '\r' (U+000D) not among" in refused("--prompt-file", "prompt.txt")
+    skipping = write("--prompt-file", "prompt.txt", "--unknown", "skip")
+    assert skipping == write("--prompt", "bag\nhen\n")
+
+
+def test_prompts_that_are_refused(refused: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("latin.txt").write_bytes("bag é".encode("latin-1"))
     assert "not UTF-8 at byte offset 4" in refused("--prompt-file", "latin.txt")
-    assert "gone.txt cannot be read" in refused("--prompt-file", "gone.txt")
+    Path("mark.txt").write_bytes(b"\xef\xbb\xbfbag \xe9")
+    assert "not UTF-8 at byte offset 7" in refused("--prompt-file", "mark.txt")
+    assert "gone.txt cannot be read: No such file" in refused("--prompt-file", "gone.txt")
+    assert ". cannot be read: Is a directory" in refused("--prompt-file", ".")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    assert "at least one" in refused("--prompt-file", "-")
+    monkeypatch.setattr(sys, "stdin", None)  # what Python makes of a closed one
+    assert "no standard input to read; pipe" in refused("--prompt-file", "-")
     assert "at least one" in refused("--prompt", "")
     assert "exclude each other" in refused("--prompt", "a", "--prompt-file", "latin.txt")
     assert "'z' (U+007A) and 'ü' (U+00FC)" in refused("--prompt", "zaü")
     assert "at least one" in refused("--prompt", "zü", "--unknown", "skip")
+    assert len(refused("--prompt", "z" * 9999, "--unknown", "skip")) < 200
+    many = "".join(map(chr, range(0x100, 0x119)))  # 25
+    assert "(U+0112), 'ē' (U+0113) and 5 more not among the 13" in refused("--prompt", many)
+
+
+def test_bytes_that_are_no_text(write: Callable, refused: Callable) -> None:
+    prompt = os.fsdecode(b"ag\xffe\xc3")  # as the command line hands them over
+    assert r"'\udcc3' (U+DCC3) and '\udcff' (U+DCFF)" in refused("--prompt", prompt)
+    assert write("--prompt", prompt, "--unknown", "skip") == write("--prompt", "age")
+    assert write("--prompt", "age", "--stop", prompt) == write("--prompt", "age")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "errors", "shown"),
+    [
+        ("ascii", "strict", None),
+        ("ascii", "surrogateescape", None),  # Python's choice in the C locale
+        ("ascii", "backslashreplace", "head \\xe9\n"),
+        ("latin-1", "strict", "head é\n"),
+        ("utf-16", "strict", "head é\n"),
+    ],
+)
+def test_output_that_cannot_show_every_character(
+    encoding: str,
+    errors: str,
+    shown: str | None,
+    write: Callable,
+    refused: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding=encoding, errors=errors))
+    if shown is None:
+        message = refused("--prompt", "bag", "--top-k", "1")  # é could come
+        assert f"standard output is {encoding} and cannot show 'é' (U+00E9)" in message
+        assert "set PYTHONIOENCODING=utf-8" in message
+        assert output.getvalue() == b""
+    else:
+        assert write("--prompt", "head é", "--max-new-tokens", "0").status == 0
+        assert output.getvalue() == shown.encode(encoding)
+
+
+def test_output_that_is_closed(refused: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert "standard output is closed" in refused()
+
+
+UTF8 = {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "utf-8"}
+ASCII = {"PYTHONIOENCODING": "", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+SHELL = [
+    (UTF8, b"ag\xffe", b"bag", 0, "age"),
+    (UTF8, None, "é\nbag".encode(), 0, "é\nbag"),
+    ({"PYTHONIOENCODING": "ascii"}, b"bag", b"", 2, "standard output is ascii and cannot show"),
+    (ASCII, "né\xff".encode("latin-1"), b"", 2, "cannot show '\\xe9' (U+00E9)"),
+]
+
+
+@pytest.mark.parametrize(("environment", "prompt", "pipe", "status", "words"), SHELL)
+def test_from_a_shell(
+    environment: dict[str, str],
+    prompt: bytes | None,
+    pipe: bytes,
+    status: int,
+    words: str,
+    write: Callable,
+) -> None:
+    given = ["--prompt-file", "-"] if prompt is None else [b"--prompt", prompt]
+    command = [sys.executable, sample.__file__, "--ckpt", "model.pt", "--device", "cpu"]
+    ended = subprocess.run(
+        [*command, "--unknown", "skip", "--max-new-tokens", "9", *given],
+        input=pipe,
+        capture_output=True,
+        env={**os.environ, **environment},
+    )
+    assert ended.returncode == status
+    if status == 0:
+        text = write("--prompt", words, "--max-new-tokens", "9").out
+        assert (ended.stdout.decode(), ended.stderr.decode()) == (text, INFO)
+    else:
+        assert ended.stdout == b"" and ended.stderr.count(b"\n") == 1
+        assert words in ended.stderr.decode()
 
 
 def test_unknown_characters_are_skipped_on_request(write: Callable) -> None:
@@ -164,6 +281,7 @@ def test_unknown_characters_are_skipped_on_request(write: Callable) -> None:
         *("--top-k 0", "--top-k some", "--top-p 0", "--top-p 1.5", "--top-p nan"),
         *("--temperature -1", "--temperature nan", "--temperature inf", "--temperature warm"),
         *("--max-new-tokens -1", "--num-samples 0", "--num-samples 1.5", "--seed -1"),
+        *("--num-samples 10001", "--seed some", "--top-k -1", "--max-new-tokens 1e9"),
         *("--seed 9223372036854775808", "--unknown some", "--device tpu", "--stopp a"),
     ],
 )
@@ -171,6 +289,67 @@ def test_settings_that_are_refused(setting: str, refused: Callable) -> None:
     option, value = setting.split()
     message = refused(option, value)
     assert option in message and (value in message or option == "--stopp")
+
+
+LIMITS = {
+    "--temperature": (float, 0, 1e6),
+    "--top-k": (int, 1, math.inf),
+    "--top-p": (float, 1e-9, 1),
+    "--max-new-tokens": (int, 0, math.inf),
+    "--num-samples": (int, 1, 10_000),
+    "--seed": (int, 0, 2**63 - 1),
+}
+EDGES = "0 1 -0 -1 1e-300 1e-9 9e-10 1e6 1000001 nan inf -inf +1 1_0 0x1 ٣ 1e400 2.5 NaN 0.5"
+LARGE = f"{2**63 - 1} {2**63} {'9' * 5000} 1e-400 5e-324 99999999999999999999"
+strange = st.sampled_from(f"{EDGES} {LARGE}".split()) | st.floats().map(str) | st.text(max_size=3)
+few = st.integers(1, 9).map(str) | st.sampled_from([*"0٣a", "-1", "2.5", "nan", "+3", "1e1"])
+OPTIONS = {
+    "--temperature": st.floats(0, 1e6).map(str) | strange,
+    "--top-k": st.integers(1).map(str) | strange,
+    "--top-p": st.floats(1e-9, 1).map(str) | strange,
+    "--max-new-tokens": few,
+    "--num-samples": few,
+    "--seed": st.integers(0, 2**63 - 1).map(str) | strange,
+}
+
+
+def allowed(option: str, value: str) -> bool:
+    """Whether the option takes the value."""
+    kind, low, high = LIMITS[option]
+    try:
+        return low <= kind(value) <= high
+    except ValueError:
+        return False
+
+
+def test_any_settings_write_or_are_refused(write: Callable) -> None:
+    endings = Counter()
+
+    @hypothesis.settings(
+        max_examples=FUZZ,
+        deadline=None,
+        derandomize="FUZZ" not in os.environ,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.fixed_dictionaries({}, optional=OPTIONS))
+    def example(values: dict[str, str]) -> None:
+        values = {"--max-new-tokens": "5", **values}
+        status, out, err = write("--prompt=a", *(f"{key}={values[key]}" for key in values))
+        wrong = [option for option in values if not allowed(option, values[option])]
+        endings[status] += 1
+        if wrong:
+            assert (status, out, err.count("\n")) == (2, "", 1)
+            assert err.startswith("sample.py: argument ")
+            assert any(f"argument {option}: " in err for option in wrong)
+        else:
+            samples, count = int(values.get("--num-samples", 1)), int(values["--max-new-tokens"])
+            assert (status, len(out)) == (0, samples * (1 + count + 1))
+            assert err.startswith(INFO)
+
+    example()
+    assert set(endings) == {0, 2}
+    print(f"exit statuses: {dict(endings)}")
 
 
 def test_checkpoints_that_are_not_there(home: Path, refusal: Callable) -> None:
