@@ -56,12 +56,23 @@ def run(
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except (MemoryError, RuntimeError) as error:
+        if "--debug" in argv or not out_of_memory(error):
+            raise
+        remedy = "make the batch, the model or the number of samples smaller"
+        return tell(parser, f"there is not enough memory; {remedy}", Fault.status)
     except OSError as error:  # a path or a disk that nothing above foresaw
         if "--debug" in argv:
             raise
         where = f"{str(error.filename)[:200]}: " if error.filename else ""
         remedy = "check the path, its permissions and the room on the disk"
         return tell(parser, f"{where}{error.strerror or error}; {remedy}", Fault.status)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether `error` says so, as Python's, torch's on a GPU or, in words only, on a CPU."""
+    named = type(error).__name__ in ("MemoryError", "OutOfMemoryError")
+    return named or "can't allocate memory" in str(error)
 
 
 def forgive_output() -> None:

@@ -19,7 +19,7 @@ from model import GPT
 from optim import Optimizer, schedule
 from settings import Config
 
-EVAL_CHARACTERS = 1 << 14  # predicted at a time in an evaluation
+EVAL_CHARACTERS, EVAL_LOGITS = 1 << 14, 1 << 24  # predicted at a time in an evaluation, at most
 
 
 @dataclass
@@ -129,7 +129,8 @@ class Trainer:
         The split is cut into windows of `window` characters; None means block_size.
         """
         window = window or self.model.config.block_size
-        rows = max(1, EVAL_CHARACTERS // window)
+        characters = min(EVAL_CHARACTERS, EVAL_LOGITS // self.model.config.vocab_size)
+        rows = max(1, characters // window)
         total, count = 0.0, 0
         self.model.eval()
         for idx, targets in eval_windows(self.corpus.val, window, rows):
