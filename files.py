@@ -46,7 +46,8 @@ def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> Pa
     try:
         with telling(path, len(content)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            temporary.unlink(missing_ok=True)
+            with temporary.open("xb") as file:  # never through a link that was put there
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

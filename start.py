@@ -107,7 +107,7 @@ def prepare(
         source = saved
     else:
         saved, source = None, start_from(settings, args.overrides)
-        if any(path.name[0] != "." for path in folder.iterdir()) and not args.overwrite:
+        if not args.overwrite and any(path.name[0] != "." for path in folder.iterdir()):
             raise UserError(
                 f"{folder} is not empty; go on with --resume, start anew with --overwrite, or "
                 "choose another folder with train.out_dir=FOLDER"

@@ -9,7 +9,9 @@ import config
 import train
 from data import corpus
 from data.corpus import Corpus
+from device import keep_memory
 from settings import Config
+from start import find_run, prepare
 from trainer import Trainer
 
 SETTINGS = "tiny_shakespeare.yaml"
@@ -23,7 +25,10 @@ def settings(overrides: Sequence[str], device: str) -> Config:
 def trainer(overrides: Sequence[str], device: str) -> Trainer:
     """A run of the main job with some settings changed, before its first step. Saves nothing."""
     argv = ["--config", SETTINGS, "--device", device, "--overwrite", *overrides]
-    return train.prepare(train.parser().parse_args(argv))[0]
+    args, place = train.parser().parse_args(argv), torch.device(device)
+    keep_memory()
+    run_settings, folder = find_run(args, use_gpu=device != "cpu")
+    return prepare(args, run_settings, folder, place)
 
 
 def text(place: torch.device, block_size: int) -> Corpus:

@@ -142,7 +142,7 @@ def install(fault: dict[str, Any]) -> None:
     def opened(original: Callable) -> Callable:
         def call(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
             file = original(path, mode, *args, **kwargs)
-            if mode in ("wb", "ab") and due():
+            if mode in ("xb", "ab") and due():
                 if fault["at"] == "open":
                     act()
                 return HalfWritten(file, act)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import io
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+import torch
 
 import errors
 import files
@@ -19,6 +21,7 @@ import sample
 import train
 from errors import Fault, Parser, UserError
 from files import alone_in, append_line, clear_temporary, write_whole
+from interrupt import Terminated
 from settings import Config
 
 ROOT = Path(errors.__file__).parent
@@ -48,6 +51,16 @@ def test_file_is_durable_before_it_replaces_the_old(
     monkeypatch.setattr("os.fsync", lambda handle: seen.append(path.read_bytes()))
     write_whole(path, b"new")
     assert seen == [b"old", b"new"]  # at the fsync of the file, and at that of its folder
+
+
+def test_file_is_not_written_through_a_link(tmp_path: Path) -> None:
+    precious, folder = tmp_path / "precious", tmp_path / "folder"
+    precious.write_bytes(b"of mine")
+    folder.mkdir()
+    for name in ("file.pt", f".file.pt.{os.getpid()}.tmp"):
+        (folder / name).symlink_to(precious)
+        write_whole(folder / "file.pt", b"new")
+        assert (precious.read_bytes(), (folder / "file.pt").read_bytes()) == (b"of mine", b"new")
 
 
 def failing(reason: BaseException) -> Callable[..., None]:
@@ -197,6 +210,10 @@ def run(outcome: BaseException | int, *argv: str) -> int:
     return errors.run(command, parser, list(argv))
 
 
+NO_MEMORY = (
+    "tool.py: there is not enough memory; make the batch, the model or the number of samples "
+    "smaller\n"
+)
 ENDS = [
     ((0,), 0, ""),
     ((7, "--size", "3"), 7, ""),
@@ -204,6 +221,9 @@ ENDS = [
     ((UserError("no file 'a\nb'"),), 2, "tool.py: no file 'a b'\n"),
     ((Fault("no room; make some"),), 1, "tool.py: no room; make some\n"),
     ((KeyboardInterrupt(),), 130, ""),
+    ((Terminated(),), 143, ""),
+    ((MemoryError(),), 1, NO_MEMORY),
+    ((torch.OutOfMemoryError("CUDA out of memory."),), 1, NO_MEMORY),
     ((0, "--sise=3"), 2, "tool.py: unrecognized arguments: --sise=3; --help lists what there is\n"),
     ((0, "--deb"), 2, "tool.py: unrecognized arguments: --deb; --help lists what there is\n"),
     (
@@ -229,11 +249,24 @@ def test_end_of_a_command(
 
 
 def test_bug_and_debug_show_the_traceback() -> None:
-    with pytest.raises(ZeroDivisionError):
-        run(ZeroDivisionError("a bug"))
-    for error in (UserError("too large"), OSError("too large")):
+    for bug in (ZeroDivisionError("a bug"), RuntimeError("a bug")):
+        with pytest.raises(type(bug), match="a bug"):
+            run(bug)
+    for error in (UserError("too large"), OSError("too large"), MemoryError("too large")):
         with pytest.raises(type(error), match="too large"):
             run(error, "--debug")
+
+
+def test_forgiven_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    monkeypatch.setattr(sys, "stderr", None)
+    errors.forgive_output()
+    print("é", flush=True)
+    print("é", file=sys.stderr, flush=True)
+    assert raw.getvalue() == rb"\xe9" + b"\n"
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    errors.forgive_output()
 
 
 @pytest.mark.parametrize("lines", [9, 9999])  # what waits until the end, and what does not
