@@ -71,7 +71,7 @@ def serve() -> None:
     """Run the commands that come in as lines of JSON, one after the other."""
     for line in sys.stdin:
         task = json.loads(line)
-        (out, out_end), (err, err_end) = os.pipe(), os.pipe()  # they hold what a command writes
+        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
         pid = os.fork()
         if pid == 0:
             os.dup2(out_end, 1)
@@ -82,12 +82,12 @@ def serve() -> None:
         if "kill_after" in task:
             time.sleep(task["kill_after"])
             os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        ended = {"status": os.waitstatus_to_exitcode(status)}
-        for name, end in {"out": out, "err": err}.items():
+        ended = {}
+        for name, end in {"out": out, "err": err}.items():  # until it ends
             with open(end, encoding="utf-8") as file:  # noqa: PTH123 - a handle has no path
                 ended[name] = file.read()
-        print(json.dumps(ended), flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(json.dumps({**ended, "status": os.waitstatus_to_exitcode(status)}), flush=True)
 
 
 def child(task: dict[str, Any]) -> int:
