@@ -78,7 +78,7 @@ def parts(content: Any) -> Iterator[bytes | np.ndarray]:
     Raises TypeError for anything else.
     """
     if isinstance(content, Tensor):
-        yield f"{content.dtype} {list(content.shape)} ".encode()
+        yield f"{content.dtype} {content.shape} {content.stride()} {content.requires_grad}".encode()
         yield content.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
     elif isinstance(content, dict | list):
         yield f"{type(content).__name__} {len(content)} ".encode()

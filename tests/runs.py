@@ -26,7 +26,8 @@ RUN = Path("checkpoints/tiny")
 def exact(value: Any) -> Any:
     """`value` with its tensors as bytes, so that == means equal bit for bit."""
     if isinstance(value, torch.Tensor):
-        return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
+        about = (str(value.dtype), value.shape, value.stride(), value.requires_grad)
+        return *about, value.detach().numpy().tobytes()
     if isinstance(value, dict):
         return {key: exact(item) for key, item in value.items()}
     return [exact(item) for item in value] if isinstance(value, list) else value
