@@ -1,6 +1,7 @@
 """What several test files share: one thread, no repository folder to write into, a small model."""
 
 import os
+import signal
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the processes of the tests
 
@@ -17,6 +18,11 @@ from tiny import tiny_gpt
 import metrics
 import train
 from checkpoint import Checkpoint
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the tests that send it: in the background of a script it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
