@@ -99,7 +99,12 @@ def start_from(settings: Config, overrides: list[str]) -> Checkpoint | None:
 
 
 def prepare(
-    args: argparse.Namespace, settings: Config | None, folder: Path, place: torch.device
+    args: argparse.Namespace,
+    settings: Config | None,
+    folder: Path,
+    place: torch.device,
+    *,
+    rank: int = 0,
 ) -> Trainer:
     """Everything a run needs, checked before anything in `folder` changes. Raises UserError."""
     if settings is None:
@@ -107,7 +112,7 @@ def prepare(
         source = saved
     else:
         saved, source = None, start_from(settings, args.overrides)
-        if not args.overwrite and any(path.name[0] != "." for path in folder.iterdir()):
+        if not args.overwrite and any(path.name[0] != "." for path in folder.glob("*")):
             raise UserError(
                 f"{folder} is not empty; go on with --resume, start anew with --overwrite, or "
                 "choose another folder with train.out_dir=FOLDER"
@@ -117,7 +122,7 @@ def prepare(
         settings.model.block_size,
         place,
         chars=source.chars if source else None,
-        scratch=folder / "ids.bin",
+        scratch=folder / f".ids.{rank}.bin",
     )
     if saved and saved.fingerprint != text.fingerprint and not args.allow_data_change:
         raise UserError("the text changed since the run began; --allow-data-change goes on with it")

@@ -11,6 +11,8 @@ if __name__ == "__main__":
     quiet()  # while all of this is imported
 
 import argparse
+import contextlib
+import io
 import math
 import shlex
 import sys
@@ -23,6 +25,7 @@ import checkpoint
 import config
 import device
 import metrics
+import parallel
 from checkpoint import BEST, LAST
 from errors import Parser, UserError, forgive_output, run
 from files import alone_in
@@ -60,31 +63,46 @@ def describe(record: dict[str, int | float], max_steps: int) -> str:
 
 
 def fit(trainer: Trainer, folder: Path, stop: Stop) -> None:
-    """Update, evaluate and save until the run is done or a signal came."""
-    progress, train = trainer.progress, trainer.config.train
+    """Update, evaluate and save until the run is done or a signal came to any process of it."""
+    progress, train, world = trainer.progress, trainer.config.train, trainer.world
     read_every = 1 if trainer.device.type == "cpu" else READ_EVERY
-    bar = tqdm(total=train.max_steps, initial=progress.step, unit="step", disable=None, leave=False)
-    val_loss = progress.best_loss
+    hidden = None if world.leads else True  # None: where there is no terminal
+    bar = tqdm(
+        total=train.max_steps, initial=progress.step, unit="step", disable=hidden, leave=False
+    )
+    val_loss, signal = progress.best_loss, 0
     with bar:
-        while not (trainer.done() or stop.signal):
+        while not (trainer.done() or signal):
             trainer.update()
-            if progress.step % train.eval_every == 0 or progress.step == train.max_steps:
+            evaluate = progress.step % train.eval_every == 0 or progress.step == train.max_steps
+            if evaluate:
                 record = trainer.measure()
                 val_loss = record["val_loss"]
                 bar.write(describe(record, train.max_steps), file=sys.stdout)
-                metrics.append(folder, record)
-                if progress.stale == 0:
-                    checkpoint.save(folder / BEST, trainer.checkpoint())
-                checkpoint.save(folder / LAST, trainer.checkpoint())
+                keep(trainer, folder, record)
             elif progress.step % read_every == 0:
                 loss = trainer.pause()
                 val = f"{val_loss:.3f}" if val_loss < math.inf else "-"
                 speed = f"{trainer.chars_per_second():,.0f} characters/s"
                 bar.set_postfix_str(f"train {loss:.3f} val {val} {speed}", refresh=False)
             bar.update(progress.step - bar.n)
-        if stop.signal:
+            if evaluate or progress.step % read_every == 0 or world.size == 1:
+                signal = int(world.largest(stop.signal, trainer.device))
+        if signal:
+            stop.signal = signal
             trainer.pause()
-            checkpoint.save(folder / LAST, trainer.checkpoint())
+            keep(trainer, folder)
+
+
+def keep(trainer: Trainer, folder: Path, record: dict[str, int | float] | None = None) -> None:
+    """Save where the run stands, and the `record` of an evaluation; one process does it for all."""
+    if not trainer.world.leads:
+        return
+    if record:
+        metrics.append(folder, record)
+        if trainer.progress.stale == 0:
+            checkpoint.save(folder / BEST, trainer.checkpoint())
+    checkpoint.save(folder / LAST, trainer.checkpoint())
 
 
 def finish(trainer: Trainer, folder: Path) -> None:
@@ -108,7 +126,8 @@ def finish(trainer: Trainer, folder: Path) -> None:
 def introduce(trainer: Trainer, folder: Path) -> None:
     """Say what is about to be trained, on what, where."""
     text, dtype = trainer.corpus, str(trainer.dtype).removeprefix("torch.")
-    print(f"model  {trainer.model.parameter_count():,} parameters, {trainer.device.type}, {dtype}")
+    place = f"{trainer.world.size} x " * (trainer.world.size > 1) + trainer.device.type
+    print(f"model  {trainer.model.parameter_count():,} parameters, {place}, {dtype}")
     print(
         f"text   {len(text.train):,} characters to train on, {len(text.val):,} to validate, "
         f"{len(text.tokenizer.chars)} distinct"
@@ -125,18 +144,27 @@ def command(args: argparse.Namespace) -> int:
         raise UserError("--resume and --overwrite exclude each other; choose one")
     if args.from_best and not args.resume:
         raise UserError("--from-best goes with --resume; add it")
-    settings, folder = find_run(args, use_gpu=place.type != "cpu")
-    with alone_in(folder):
-        trainer = prepare(args, settings, folder, place)
+    with contextlib.ExitStack() as stack:
+        world = stack.enter_context(parallel.join(place))
+        if not world.leads:
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        with world.one_first():  # it fetches the text, and says what is wrong
+            settings, folder = find_run(args, use_gpu=place.type != "cpu")
+            if world.leads:
+                stack.enter_context(alone_in(folder))
+            trainer = prepare(args, settings, folder, place, rank=world.rank)
+        trainer.connect(world)
         stop = Stop()
         with stop.listening():
-            open_folder(trainer, folder, resume=args.resume)
+            if world.leads:
+                open_folder(trainer, folder, resume=args.resume)
             introduce(trainer, folder)
             fit(trainer, folder, stop)
         if stop.signal:
             print(f"stopped at step {trainer.progress.step} and saved; go on with --resume")
             return 128 + stop.signal
-        finish(trainer, folder)
+        if world.leads:
+            finish(trainer, folder)
     return 0
 
 

@@ -1,6 +1,7 @@
 """One run of training: its model, its optimizer, its batches, and where it stands."""
 
 import dataclasses
+import itertools
 import math
 import sys
 import time
@@ -17,6 +18,7 @@ from device import autocast, set_precision
 from errors import Fault, UserError
 from model import GPT
 from optim import Optimizer, schedule
+from parallel import ALONE, World
 from settings import Config
 
 EVAL_CHARACTERS, EVAL_LOGITS = 1 << 14, 1 << 24  # predicted at a time in an evaluation, at most
@@ -55,22 +57,38 @@ class Trainer:
         self.dtype = set_precision(train.dtype, device)
         self.optimizer = Optimizer(model, config.optim)
         self.batches = Batches(corpus.train, train.batch_size, model.config.block_size, train.seed)
-        self.forward = self.compiled() if train.compile else model
+        self.world, self.forward = ALONE, model
         self.progress = Progress()
         self.loss_sum = torch.zeros((), device=device)  # read only now and then: a GPU would wait
         self.started: float | None = None  # when the clock was set going
 
+    def connect(self, world: World) -> None:
+        """Before the first update: share the batches with `world`, and compile if that is wanted.
+
+        Raises UserError when a batch cannot be shared equally.
+        """
+        train = self.config.train
+        if train.batch_size % (world.size * train.grad_accum):
+            raise UserError(
+                f"train.batch_size={train.batch_size} cannot be shared equally by {world.size} "
+                f"processes with train.grad_accum={train.grad_accum}; make it a multiple of "
+                f"{world.size * train.grad_accum}"
+            )
+        self.world, self.forward = world, world.spread(self.model)
+        if train.compile:
+            self.forward = self.compiled()
+
     def compiled(self) -> Callable[[Tensor], Tensor]:
-        """The model compiled for a part of a batch, or with a warning as it is if that fails."""
-        idx, _ = self.batches(0, self.device)
+        """What computes logits, compiled, or with a warning as it is if that fails."""
+        idx = self.world.share(self.batches(0, self.device)[0])
         try:
-            forward = torch.compile(self.model)
+            forward = torch.compile(self.forward)
             with autocast(self.device, self.dtype):
                 forward(idx.chunk(self.config.train.grad_accum)[0]).sum().backward()
         except Exception as error:  # whatever a compiler throws, training goes on
             reason = " ".join(str(error).split())[:200]
             print(f"torch.compile failed ({reason}); going on without it", file=sys.stderr)
-            forward = self.model
+            forward = self.forward
         self.model.zero_grad()
         return forward
 
@@ -81,18 +99,18 @@ class Trainer:
         return optim.learning_rate * schedule(latest, self.config.train.max_steps, optim)
 
     def update(self) -> None:
-        """One step: the batch in `grad_accum` parts, then the optimizer."""
+        """One step: this process's share of the batch in `grad_accum` parts, then the optimizer."""
         self.started = self.started or time.perf_counter()
         config, step = self.config.train, self.progress.step
-        torch.manual_seed(mix(config.seed, "dropout", step))
-        idx, targets = self.batches(step, self.device)  # each (B, T)
+        torch.manual_seed(mix(config.seed, "dropout", step, self.world.rank))
+        idx, targets = map(self.world.share, self.batches(step, self.device))  # each (B / size, T)
         parts = config.grad_accum
         loss = torch.zeros((), device=self.device)
-        for part, part_targets in zip(idx.chunk(parts), targets.chunk(parts), strict=True):
-            with autocast(self.device, self.dtype):
-                part_loss = cross_entropy(self.forward(part), part_targets) / parts
-            part_loss.backward()
-            loss += part_loss.detach()
+        *before, last = zip(idx.chunk(parts), targets.chunk(parts), strict=True)
+        with self.world.apart(self.forward):
+            for part in before:
+                loss += self.backward(*part)
+        loss += self.backward(*last)
         clip = self.config.optim.grad_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         self.optimizer.step(schedule(step, config.max_steps, self.config.optim))
@@ -100,13 +118,21 @@ class Trainer:
         self.progress.loss_count += 1
         self.progress.step += 1
 
+    def backward(self, idx: Tensor, targets: Tensor) -> Tensor:
+        """Add the gradient of one part of the batch, and return its part of the loss."""
+        with autocast(self.device, self.dtype):
+            loss = cross_entropy(self.forward(idx), targets) / self.config.train.grad_accum
+        loss.backward()
+        return loss.detach()
+
     def pause(self) -> float:
         """Stop the clock and return the mean loss of the updates since the last evaluation.
 
         Raises Fault when a loss or a gradient was not finite.
         """
         progress = self.progress
-        progress.loss_sum = self.loss_sum.item()
+        [total] = self.world.sum(self.loss_sum.item(), device=self.device)
+        progress.loss_sum = total / self.world.size
         if self.started is not None:
             progress.seconds += time.perf_counter() - self.started
         self.started = None
@@ -133,13 +159,15 @@ class Trainer:
         rows = max(1, characters // window)
         total, count = 0.0, 0
         self.model.eval()
-        for idx, targets in eval_windows(self.corpus.val, window, rows):
+        pieces = eval_windows(self.corpus.val, window, rows)
+        for idx, targets in itertools.islice(pieces, self.world.rank, None, self.world.size):
             with autocast(self.device, self.dtype):
                 logits = self.model(idx.to(self.device))
                 loss = cross_entropy(logits, targets.to(self.device))
             total += loss.item() * targets.numel()
             count += targets.numel()
         self.model.train()
+        total, count = self.world.sum(total, count, device=self.device)
         return total / count
 
     def measure(self) -> dict[str, int | float]:

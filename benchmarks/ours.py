@@ -10,6 +10,7 @@ import train
 from data import corpus
 from data.corpus import Corpus
 from device import keep_memory
+from parallel import ALONE
 from settings import Config
 from start import find_run, prepare
 from trainer import Trainer
@@ -28,7 +29,9 @@ def trainer(overrides: Sequence[str], device: str) -> Trainer:
     args, place = train.parser().parse_args(argv), torch.device(device)
     keep_memory()
     run_settings, folder = find_run(args, use_gpu=device != "cpu")
-    return prepare(args, run_settings, folder, place)
+    run = prepare(args, run_settings, folder, place)
+    run.connect(ALONE)
+    return run
 
 
 def text(place: torch.device, block_size: int) -> Corpus:

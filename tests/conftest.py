@@ -86,6 +86,17 @@ def tiny_process(home: Path, processes: Processes) -> Callable[..., Ended]:
 
 
 @pytest.fixture
+def tiny_processes(home: Path, processes: Processes) -> Callable[..., list[Ended]]:
+    """As `tiny_process`, in as many processes that share the work as the first argument says."""
+
+    def run(ranks: int, *argv: object, **fault: object) -> list[Ended]:
+        settings = ("--device=cpu", "--config=tiny.yaml")
+        return processes.run_all(ranks, "train", *settings, *argv, cwd=home, **fault)
+
+    return run
+
+
+@pytest.fixture
 def saved() -> Checkpoint:
     """A small model with random weights, and all else that a checkpoint holds."""
     model = tiny_gpt(seed=7, dropout=0.5)  # 7: its greedy text varies

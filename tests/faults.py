@@ -15,6 +15,7 @@ import pathlib
 import pkgutil
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -60,10 +61,18 @@ class Processes:
 
         `kill_after` is in seconds, `ignored` are signals; the rest is a fault.
         """
-        task |= {"tool": tool, "argv": [str(arg) for arg in argv], "cwd": str(cwd)}
+        return self.run_all(1, tool, *argv, cwd=cwd, **task)[0]
+
+    def run_all(self, ranks: int, tool: str, *argv: object, cwd: Path, **task: Any) -> list[Ended]:
+        """The same in `ranks` processes that share the work, as torchrun would start them.
+
+        The fault is that of all of them, or of number `rank`.
+        """
+        task |= {"ranks": ranks, "tool": tool, "argv": [*map(str, argv)], "cwd": str(cwd)}
         print(json.dumps(task), file=self.server.stdin, flush=True)
-        ended = Ended(**json.loads(self.server.stdout.readline()))
-        assert "Traceback" not in ended.err, ended.err
+        ended = [Ended(*each) for each in json.loads(self.server.stdout.readline())]
+        for each in ended:
+            assert "Traceback" not in each.err, each.err
         return ended
 
 
@@ -71,27 +80,44 @@ def serve() -> None:
     """Run the commands that come in as lines of JSON, one after the other."""
     for line in sys.stdin:
         task = json.loads(line)
-        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.dup2(out_end, 1)
-            os.dup2(err_end, 2)
-            os._exit(child(task))
-        os.close(out_end)
-        os.close(err_end)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        started = [start(task, rank, port) for rank in range(task["ranks"])]
         if "kill_after" in task:
             time.sleep(task["kill_after"])
-            os.kill(pid, signal.SIGKILL)
-        ended = {}
-        for name, end in {"out": out, "err": err}.items():  # until it ends
-            with open(end, encoding="utf-8") as file:  # noqa: PTH123 - a handle has no path
-                ended[name] = file.read()
-        _, status = os.waitpid(pid, 0)
-        print(json.dumps({**ended, "status": os.waitstatus_to_exitcode(status)}), flush=True)
+            os.kill(started[0][0], signal.SIGKILL)
+        print(json.dumps([finish(*process) for process in started]), flush=True)
 
 
-def child(task: dict[str, Any]) -> int:
-    """The status with which the command of `task` ends in this process."""
+def start(task: dict[str, Any], rank: int, port: int) -> tuple[int, int, int]:
+    """Fork one process of a command: its number, and where what it writes can be read."""
+    (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(out_end, 1)
+        os.dup2(err_end, 2)
+        if task["ranks"] > 1:
+            meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}
+            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": task["ranks"]}
+            os.environ |= {name: str(value) for name, value in (meeting | place).items()}
+        os._exit(child(task, fault=task.get("rank", rank) == rank))
+    os.close(out_end)
+    os.close(err_end)
+    return pid, out, err
+
+
+def finish(pid: int, *ends: int) -> tuple[int, str, str]:
+    """Wait for a process: its status, and what it wrote."""
+    written = []
+    for end in ends:  # until it ends
+        with open(end, encoding="utf-8") as file:  # noqa: PTH123 - a handle has no path
+            written.append(file.read())
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), *written
+
+
+def child(task: dict[str, Any], *, fault: bool) -> int:
+    """The status with which the command of `task` ends in this process, which may meet a fault."""
     try:
         sys.stdout = open(1, "w", buffering=1, encoding="utf-8")  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, encoding="utf-8")  # noqa: SIM115
@@ -101,7 +127,7 @@ def child(task: dict[str, Any]) -> int:
             metrics.plot = lambda folder: None
         for number in task.get("ignored", []):
             signal.signal(number, signal.SIG_IGN)
-        if "at" in task:
+        if "at" in task and fault:
             install(task)
         status = pkgutil.resolve_name(f"{task['tool']}:main")(task["argv"])
         sys.stdout.flush()
