@@ -100,6 +100,7 @@ class TrainConfig:
     patience: evaluations without a better val_loss before the run ends early; 0 turns it off
     dtype: precision of the matrix products; auto means bfloat16 where the hardware has it
     compile: whether torch.compile makes the steps faster after a start that is slower
+    tensorboard: whether the run is shown in TensorBoard too, in its folder
     """
 
     out_dir: str | None = None
@@ -112,6 +113,7 @@ class TrainConfig:
     patience: int = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         at_least(self, 1, "max_steps", "batch_size", "grad_accum", "eval_every")

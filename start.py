@@ -112,7 +112,8 @@ def prepare(
         source = saved
     else:
         saved, source = None, start_from(settings, args.overrides)
-        if not args.overwrite and any(path.name[0] != "." for path in folder.glob("*")):
+        fresh = args.overwrite or args.dry_run
+        if not fresh and any(path.name[0] != "." for path in folder.glob("*")):
             raise UserError(
                 f"{folder} is not empty; go on with --resume, start anew with --overwrite, or "
                 "choose another folder with train.out_dir=FOLDER"

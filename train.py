@@ -26,11 +26,15 @@ import config
 import device
 import metrics
 import parallel
+from board import Board, open_board
+from board import check as check_board
 from checkpoint import BEST, LAST
 from errors import Parser, UserError, forgive_output, run
+from estimate import estimate
 from files import alone_in
 from generate import generate
 from interrupt import Stop
+from model import GPT
 from start import find_run, open_folder, prepare
 from trainer import Trainer
 
@@ -46,6 +50,7 @@ def parser() -> Parser:
     p.add_argument("--from-best", action="store_true", help=f"resume from {BEST}, not {LAST}")
     p.add_argument("--overwrite", action="store_true", help="start anew in the run folder")
     p.add_argument("--allow-data-change", action="store_true", help="resume on a changed text")
+    p.add_argument("--dry-run", action="store_true", help="only say what the run would take")
     p.add_argument("--device", choices=device.CHOICES, default="auto", help="default: auto")
     p.add_argument("overrides", nargs="*", metavar="section.key=value", help="change a setting")
     return p
@@ -62,7 +67,7 @@ def describe(record: dict[str, int | float], max_steps: int) -> str:
     )
 
 
-def fit(trainer: Trainer, folder: Path, stop: Stop) -> None:
+def fit(trainer: Trainer, folder: Path, board: Board, stop: Stop) -> None:
     """Update, evaluate and save until the run is done or a signal came to any process of it."""
     progress, train, world = trainer.progress, trainer.config.train, trainer.world
     read_every = 1 if trainer.device.type == "cpu" else READ_EVERY
@@ -80,6 +85,9 @@ def fit(trainer: Trainer, folder: Path, stop: Stop) -> None:
                 val_loss = record["val_loss"]
                 bar.write(describe(record, train.max_steps), file=sys.stdout)
                 keep(trainer, folder, record)
+                board.log(record)
+                if train.tensorboard and world.leads:
+                    board.text(write(trainer, trainer.model), progress.step)
             elif progress.step % read_every == 0:
                 loss = trainer.pause()
                 val = f"{val_loss:.3f}" if val_loss < math.inf else "-"
@@ -105,22 +113,35 @@ def keep(trainer: Trainer, folder: Path, record: dict[str, int | float] | None =
     checkpoint.save(folder / LAST, trainer.checkpoint())
 
 
+def write(trainer: Trainer, model: GPT) -> str:
+    """A text of SAMPLE_CHARACTERS by `model`, which has the vocabulary of the run."""
+    tokenizer, train = trainer.corpus.tokenizer, trainer.config.train
+    generator = torch.Generator(trainer.device).manual_seed(train.seed)
+    idx = tokenizer.encode(tokenizer.default_prompt)[None].long().to(trainer.device)
+    steps = generate(model, idx, SAMPLE_CHARACTERS, generator, dtype=trainer.dtype)
+    return tokenizer.decode(torch.stack(list(steps), dim=1)[0])
+
+
 def finish(trainer: Trainer, folder: Path) -> None:
     """Draw the losses, write a sample with the best weights, and say how to write more."""
     picture = metrics.plot(folder)
-    saved = checkpoint.load(checkpoint.locate(folder))
-    tokenizer = trainer.corpus.tokenizer
-    model = saved.build().to(trainer.device)
-    start = tokenizer.encode(tokenizer.default_prompt)
-    generator = torch.Generator(trainer.device).manual_seed(trainer.config.train.seed)
-    idx = start[None].long().to(trainer.device)
-    steps = generate(model, idx, SAMPLE_CHARACTERS, generator, dtype=trainer.dtype)
-    ids = torch.stack(list(steps), dim=1)[0]
-    print(f"\n{tokenizer.decode(ids)}\n")
+    best = checkpoint.load(checkpoint.locate(folder)).build().to(trainer.device)
+    print(f"\n{write(trainer, best)}\n")
     if trainer.progress.step < trainer.config.train.max_steps:
         print(f"ended early: no better val_loss in {trainer.progress.stale} evaluations")
     print(f"best val_loss {trainer.progress.best_loss:.4f}{f', see {picture}' if picture else ''}")
     print(f"write more with: python sample.py --ckpt {shlex.quote(str(folder))}")
+
+
+def open_run(trainer: Trainer, folder: Path, *, resume: bool) -> Board:
+    """Begin to write into the run's folder, and open its board; one process does it for all."""
+    if not trainer.world.leads:
+        return Board()
+    settings = trainer.config
+    check_board(folder, settings.train.tensorboard)
+    open_folder(trainer, folder, resume=resume)
+    wanted, step = settings.train.tensorboard, trainer.progress.step
+    return open_board(folder, wanted, settings.to_dict(), step)
 
 
 def introduce(trainer: Trainer, folder: Path) -> None:
@@ -150,16 +171,19 @@ def command(args: argparse.Namespace) -> int:
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         with world.one_first():  # it fetches the text, and says what is wrong
             settings, folder = find_run(args, use_gpu=place.type != "cpu")
-            if world.leads:
+            if world.leads and not args.dry_run:
                 stack.enter_context(alone_in(folder))
             trainer = prepare(args, settings, folder, place, rank=world.rank)
         trainer.connect(world)
+        if args.dry_run:
+            print(estimate(trainer))
+            return 0
         stop = Stop()
         with stop.listening():
-            if world.leads:
-                open_folder(trainer, folder, resume=args.resume)
+            board = open_run(trainer, folder, resume=args.resume)
+            stack.callback(board.close)
             introduce(trainer, folder)
-            fit(trainer, folder, stop)
+            fit(trainer, folder, board, stop)
         if stop.signal:
             print(f"stopped at step {trainer.progress.step} and saved; go on with --resume")
             return 128 + stop.signal

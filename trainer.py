@@ -60,6 +60,7 @@ class Trainer:
         self.world, self.forward = ALONE, model
         self.progress = Progress()
         self.loss_sum = torch.zeros((), device=device)  # read only now and then: a GPU would wait
+        self.grad_norm = torch.zeros((), device=device)  # of the latest update, before clipping
         self.started: float | None = None  # when the clock was set going
 
     def connect(self, world: World) -> None:
@@ -112,9 +113,9 @@ class Trainer:
                 loss += self.backward(*part)
         loss += self.backward(*last)
         clip = self.config.optim.grad_clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         self.optimizer.step(schedule(step, config.max_steps, self.config.optim))
-        self.loss_sum += loss + 0 * norm  # a norm that is not finite shows as NaN
+        self.loss_sum += loss + 0 * self.grad_norm  # one that is not finite shows as NaN
         self.progress.loss_count += 1
         self.progress.step += 1
 
@@ -187,6 +188,7 @@ class Trainer:
             "train_loss": train_loss,
             "val_loss": val_loss,
             "learning_rate": self.learning_rate(),
+            "grad_norm": self.grad_norm.item(),
             "chars_per_second": round(self.chars_per_second()),
         }
 

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import reference
 import torch
 import yaml
 from runs import RUN, TEXT, after, contents, exact, records, state
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import checkpoint
 import handmade
@@ -42,7 +44,7 @@ def test_the_run_folder(home: Path, call: Callable) -> None:
     assert sorted(path.name for path in folder.iterdir()) == names
     measured = records(folder)
     assert [record["step"] for record in measured] == [100, 200, 250]
-    keys = "step seconds train_loss val_loss learning_rate chars_per_second"
+    keys = "step seconds train_loss val_loss learning_rate grad_norm chars_per_second"
     for record in measured:
         assert list(record) == keys.split()
         speed = record["step"] * 32 * 5 / record["seconds"]
@@ -352,6 +354,50 @@ def test_an_old_run_outlives_a_new_one_that_cannot_be_saved(
     monkeypatch.setattr(checkpoint, "save", full)
     assert tiny("--overwrite").status == 1
     assert contents(RUN) == before
+
+
+def test_a_dry_run_leaves_nothing(tiny: Callable) -> None:
+    status, out, err = tiny("--dry-run", "data.map_above_mb=0")
+    assert (status, err) == (0, "") and not any(Path("checkpoints").rglob("*.*"))
+    assert "1,720 parameters" in out and "10 steps" in out and "about " in out
+    tiny()
+    before = contents(RUN)
+    assert tiny("--dry-run").out.splitlines()[:4] == out.splitlines()[:4]
+    assert "4 steps" in tiny("--dry-run", "--resume", "train.max_steps=14").out
+    assert contents(RUN) == before
+
+
+def test_a_run_shown_in_tensorboard_is_the_same_run(tiny: Callable) -> None:
+    tiny("train.out_dir=plain")
+    assert tiny("train.tensorboard=true").err == ""
+    plain, shown = state(Path("plain")), state(RUN)
+    assert shown["metrics"] == plain["metrics"]
+    for part in ("weights", "optimizer"):
+        assert shown["last.pt"][part] == plain["last.pt"][part]
+    events = EventAccumulator(str(RUN / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == records(RUN)[0].keys() - {"step"}
+    for name in ("val_loss", "grad_norm"):
+        seen = [(event.step, event.value) for event in events.Scalars(name)]
+        assert seen == [(r["step"], pytest.approx(r[name])) for r in records(RUN)]
+    assert [e.step for e in events.Tensors("sample/text_summary")] == [4, 8, 10]
+
+
+def test_a_board_that_fails_stops_no_run(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny("train.out_dir=plain")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", fail)
+    ended = tiny("train.tensorboard=true")
+    assert ended.status == 0 and ended.err.count("\n") == 1 and "No space left" in ended.err
+    assert state(RUN)["metrics"] == state(Path("plain"))["metrics"]
+
+
+def test_tensorboard_that_is_absent(refused: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    message = refused("--config", "tiny.yaml", "--device", "cpu", "train.tensorboard=true")
+    assert "pip install -r requirements-tensorboard.txt" in message and not RUN.exists()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
