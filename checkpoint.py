@@ -17,11 +17,12 @@ import dataclasses
 import hashlib
 import io
 import math
+import stat
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -94,6 +95,8 @@ def parts(content: Any) -> Iterator[bytes | np.ndarray]:
 def load(path: Path) -> Checkpoint:
     """Read the checkpoint at `path`, a file. Never runs code from it. Raises UserError."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device could be read for ever
+            raise UserError(f"{path} is no ordinary file; {other(path)}")
         raw = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}; {other(path)}") from None
@@ -141,6 +144,9 @@ class ShapesOnly(TorchFunctionMode):
 
 def check(checkpoint: Checkpoint) -> None:
     """Raise ValueError unless the parts of `checkpoint` fit together and are finite."""
+    for name, kind in get_type_hints(Checkpoint).items():
+        if not isinstance(getattr(checkpoint, name), get_origin(kind) or kind):
+            raise ValueError(f"{name} is of another type")
     if checkpoint.model.n_layer * checkpoint.model.n_head > len(checkpoint.weights):
         raise ValueError("there are too few weights")  # said here, before a model is built
     with torch.device("meta"), ShapesOnly():

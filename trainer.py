@@ -223,10 +223,10 @@ class Trainer:
         """
         try:
             self.optimizer.load_state(saved.optimizer)
+            self.progress = Progress(**saved.progress)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                "the optimizer's memory in the checkpoint does not fit the model; start a new run "
+                "the optimizer or progress in the checkpoint does not fit the run; start a new run "
                 "with train.init_from, which takes the weights alone"
             ) from error
-        self.progress = Progress(**saved.progress)
         self.loss_sum.fill_(self.progress.loss_sum)

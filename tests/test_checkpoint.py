@@ -187,8 +187,11 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    assert "cannot be read" in message(tmp_path)
     assert "there is no checkpoint" in message(tmp_path / BEST)
+    os.mkfifo(tmp_path / LAST)  # of which a reader would wait for ever
+    for path in (tmp_path, tmp_path / LAST, Path(os.devnull)):
+        assert f"{path} is no ordinary file" in message(path)
+    assert "cannot be read" in message(tmp_path / ("x" * 300))
 
 
 class Bomb:
@@ -204,6 +207,31 @@ class Bomb:
 def torch_script(path: Path) -> None:
     """A file in which torch keeps code, not weights."""
     torch.jit.script(torch.nn.Linear(1, 1)).save(path)
+
+
+FORGERIES = {
+    "an unknown progress": lambda content: content["progress"].update(more=1),
+    "a step that is a text": lambda content: content["progress"].update(step="1"),
+    "another optimizer": lambda content: content.update(optimizer=[{}, {}, {}]),
+    "a memory of another shape": lambda content: content.update(
+        optimizer=[{0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(3)}}]
+    ),
+    "an unknown setting": lambda content: content["settings"]["train"].update(more=1),
+    "settings that are none": lambda content: content.update(settings=[1]),
+    "too large a model": lambda content: content["model"].update(n_layer=10**9),
+}
+
+
+@pytest.mark.parametrize("change", FORGERIES.values(), ids=FORGERIES.keys())
+def test_a_forged_run_is_refused(
+    change: Callable[[dict], Any], tiny: Callable, refusal: Callable
+) -> None:
+    assert tiny("train.max_steps=1").status == 0
+    last = RUNS / "tiny" / LAST
+    content = torch.load(last)
+    change(content)
+    forge(last, content)
+    refusal(train.main, "--resume", "--device=cpu")
 
 
 FORCES = ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
