@@ -158,7 +158,7 @@ def size(tensors: Iterable[Tensor]) -> int:
 
 def megabytes(count: float) -> str:
     """Bytes as a person reads them."""
-    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
 def clock(seconds: float) -> str:

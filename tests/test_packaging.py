@@ -1,0 +1,65 @@
+"""What surrounds the code says the same as the code: pyproject.toml, requirements, the workflow."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import config
+
+ROOT = Path(config.__file__).parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+WORKFLOW = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+
+
+def required(name: str) -> list[str]:
+    """The packages of a requirements file, without the files it refers to."""
+    lines = (ROOT / name).read_text("utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith(("-r ", "#"))]
+
+
+def test_dependencies_are_those_of_the_requirements_files() -> None:
+    assert "dependencies" in PROJECT["project"]["dynamic"]
+    assert PROJECT["tool"]["setuptools"]["dynamic"] == {
+        "dependencies": {"file": "requirements.txt"}
+    }
+    assert "-r" not in (ROOT / "requirements.txt").read_text("utf-8")  # setuptools cannot follow it
+    for name, packages in PROJECT["project"]["optional-dependencies"].items():
+        assert packages == required(f"requirements-{name}.txt")
+    extras = {file.stem.partition("-")[2] for file in ROOT.glob("requirements-*.txt")} - {"dev"}
+    assert PROJECT["project"]["optional-dependencies"].keys() == extras
+
+
+def test_installing_brings_no_module() -> None:
+    setuptools = PROJECT["tool"]["setuptools"]
+    assert (setuptools["py-modules"], setuptools["packages"]) == ([], [])
+
+
+def test_files_that_are_named_are_there() -> None:
+    project = PROJECT["project"]
+    for name in (project["readme"], *project["license-files"]):
+        assert (ROOT / name).is_file()
+    assert (ROOT / "LICENSE").read_text("utf-8").startswith(f"{project['license']} License")
+
+
+def test_one_oldest_python() -> None:
+    major, minor = re.fullmatch(r">=(\d+)\.(\d+)", PROJECT["project"]["requires-python"]).groups()
+    assert PROJECT["tool"]["ruff"]["target-version"] == f"py{major}{minor}"
+    assert f"Python {major}.{minor} or newer" in (ROOT / "README.md").read_text("utf-8")
+    assert yaml.safe_load(WORKFLOW)["jobs"]["tests"]["strategy"]["matrix"]["python"][0] == (
+        f"{major}.{minor}"
+    )
+
+
+def test_the_workflow_runs_what_a_person_runs() -> None:
+    job = yaml.safe_load(WORKFLOW)["jobs"]["tests"]
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+    assert re.findall(r"https?://[^/\s]+", WORKFLOW) == ["https://download.pytorch.org"]
+
+
+@pytest.mark.parametrize("action", re.findall(r"uses: (\S+)", WORKFLOW))
+def test_actions_are_pinned_by_their_major_version(action: str) -> None:
+    assert re.fullmatch(r"actions/[a-z-]+@v\d+", action)
