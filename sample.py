@@ -1,8 +1,9 @@
-"""Write text with a trained model, or with one whose weights were set by hand.
+"""Write text with a trained model, with one whose weights were set by hand, or with GPT-2.
 
     python sample.py --ckpt                                    the newest run
     python sample.py --ckpt checkpoints/mine --prompt "ROMEO:" --temperature 0.8
     python sample.py --handmade                                one-head: abaabaab...
+    python sample.py --gpt2 gpt2 --prompt "Hello, I'm"         from a folder or Hugging Face's hub
 
 Text goes to standard output as it is made, everything else to standard error.
 """
@@ -17,6 +18,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,10 +28,12 @@ import checkpoint
 import config
 import device
 import handmade
-from checkpoint import Checkpoint
+import hub
+from data.bytepairs import BytePairs
 from data.tokenizer import CharTokenizer, UnknownCharacters, name_all
 from errors import Parser, UserError, run
 from generate import generate
+from model import GPT
 
 READ_EVERY = 32  # characters between looks at a GPU, which has to wait for them
 MOST_SAMPLES = 10_000  # all are held in memory at once
@@ -57,10 +61,14 @@ def parser() -> Parser:
     add("--ckpt", nargs="?", const=False, type=Path, metavar="PATH", help=newest)
     names = {"choices": handmade.MODELS, "const": "one-head"}
     add("--handmade", nargs="?", **names, help="weights set by hand; default: one-head")
-    add("--prompt", help="text to continue; default: a newline")
+    by_name = "a folder, or a name on the hub; takes requirements-gpt2.txt"
+    add("--gpt2", metavar="NAME", help=by_name)
+    start = "text to continue; default: a newline, or where GPT-2's texts begin"
+    add("--prompt", help=start)
     add("--prompt-file", metavar="PATH", help="file with the text to continue; - reads a pipe")
     count, seed = bounded(int, 0), bounded(int, 0, 2**63 - 1)
-    add("--max-new-tokens", type=count, default=500, help="characters to write; default: 500")
+    most = "characters to write, or GPT-2's tokens; default: 500"
+    add("--max-new-tokens", type=count, default=500, help=most)
     samples = bounded(int, 1, MOST_SAMPLES)
     add("--num-samples", type=samples, default=1, help="texts to write; default: 1")
     greedy = "0 is greedy; default: 0.8, or 0 with --handmade"
@@ -95,22 +103,22 @@ def read_file(name: str) -> str:
         ) from None
 
 
-def read_prompt(args: argparse.Namespace, tokenizer: CharTokenizer) -> str:
-    """The text to continue, only characters that the model knows. Raises UserError."""
+def read_prompt(args: argparse.Namespace, tokenizer: CharTokenizer | BytePairs) -> Tensor:
+    """The ids (T,) to continue, T >= 1. Raises UserError."""
     if args.prompt is not None and args.prompt_file is not None:
         raise UserError("--prompt and --prompt-file exclude each other; give one")
     prompt = args.prompt if args.prompt_file is None else read_file(args.prompt_file)
     if prompt is None:
         prompt = tokenizer.default_prompt
     try:
-        known = tokenizer.decode(tokenizer.encode(prompt, args.unknown))
+        idx = tokenizer.encode(prompt, args.unknown)
     except UnknownCharacters as error:
         raise UserError(f"the prompt has {error} to this model; use --unknown skip") from None
-    if not known:
+    if not len(idx):
         raise UserError(
             f"the prompt {prompt[:40]!r} has no character to start from; give at least one"
         )
-    return known
+    return idx.long()
 
 
 def check_output(chars: str) -> None:
@@ -149,47 +157,62 @@ def fetch(steps: Iterator[Tensor], every: int) -> Iterator[list[int]]:
         yield from torch.stack(places).tolist()
 
 
-def weights(args: argparse.Namespace) -> tuple[Checkpoint, str]:
-    """The model to write with, and a line on what it is. Raises UserError."""
-    if args.handmade is None:
+@dataclass
+class Source:
+    """What writes, what it is in a line, and how precisely and warmly it does so left alone."""
+
+    what: str
+    model: GPT
+    tokenizer: CharTokenizer | BytePairs
+    dtype: str
+    temperature: float = 0.8
+
+
+def source(args: argparse.Namespace) -> Source:
+    """What `args` ask to write with. Raises UserError."""
+    given = [f"--{name}" for name in ("ckpt", "handmade", "gpt2") if vars(args)[name] is not None]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} exclude each other; give one")
+    if args.gpt2 is not None:
+        model, tokenizer = hub.load(args.gpt2)
+        what = f"{args.gpt2}, GPT-2 of {model.parameter_count():,} parameters"
+        return Source(what, model, tokenizer, "auto")
+    if args.handmade is not None:
+        saved, what = handmade.load(args.handmade), f"{args.handmade}, set by hand"
+    else:
         path = checkpoint.locate(args.ckpt or None)  # False: --ckpt without a path
         saved = checkpoint.load(path)
-        return saved, f"{path}, step {saved.progress['step']}"
-    if args.ckpt is not None:
-        raise UserError("--ckpt and --handmade exclude each other; give one")
-    return handmade.load(args.handmade), f"{args.handmade}, set by hand"
+        what = f"{path}, step {saved.progress['step']}"
+    dtype = config.build(saved.settings).train.dtype
+    temperature = 0.8 if args.handmade is None else 0
+    return Source(what, saved.build(), CharTokenizer(saved.chars), dtype, temperature)
 
 
 def command(args: argparse.Namespace) -> int:
     """Write the samples that `args` ask for."""
     place = device.pick(args.device)
     device.keep_memory()
-    saved, what = weights(args)
-    tokenizer = CharTokenizer(saved.chars)
-    prompt = read_prompt(args, tokenizer)
-    check_output(tokenizer.chars)
-    temperature = args.temperature
-    if temperature is None:
-        temperature = 0 if args.handmade else 0.8
-    print(what, file=sys.stderr)
-    idx = tokenizer.encode(prompt).long().expand(args.num_samples, -1)  # (B, T)
+    writer = source(args)
+    idx = read_prompt(args, writer.tokenizer)
+    check_output(writer.tokenizer.chars)
+    print(writer.what, file=sys.stderr)
     steps = generate(
-        saved.build().to(place),
-        idx.to(place),
+        writer.model.to(place),
+        idx.expand(args.num_samples, -1).to(place),  # (B, T)
         args.max_new_tokens,
         torch.Generator(place).manual_seed(args.seed),
-        temperature=temperature,
+        temperature=writer.temperature if args.temperature is None else args.temperature,
         top_k=args.top_k,
         top_p=args.top_p,
         window=args.window,
-        dtype=device.set_precision(config.build(saved.settings).train.dtype, place),
+        dtype=device.set_precision(writer.dtype, place),
     )
     every = 1 if place.type == "cpu" else READ_EVERY
     for row, new in enumerate(itertools.tee(fetch(steps, every), args.num_samples)):
         if args.num_samples > 1:
             print(f"--- sample {row + 1} of {args.num_samples}", file=sys.stderr, flush=True)
-        print(prompt, end="", flush=True)
-        for text in until((tokenizer.chars[ids[row]] for ids in new), args.stop):
+        print(writer.tokenizer.decode(idx), end="", flush=True)
+        for text in until(writer.tokenizer.stream(ids[row] for ids in new), args.stop):
             print(text, end="", flush=True)
         print()
     return 0

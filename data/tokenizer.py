@@ -1,5 +1,6 @@
 """Text <-> ids: one id for each distinct character."""
 
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -59,7 +60,11 @@ class CharTokenizer:
 
     def decode(self, ids: Tensor) -> str:
         """The text of `ids` (T,)."""
-        return "".join(self.chars[i] for i in ids.tolist())
+        return "".join(self.stream(ids.tolist()))
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """The characters of `ids`, one by one."""
+        return (self.chars[i] for i in ids)
 
 
 def name_all(chars: list[str], most: int = 20) -> str:

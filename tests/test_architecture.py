@@ -19,7 +19,7 @@ TREES = {
     for path in sorted(PATHS)
     if path.name != "__init__.py"
 }
-ENTRY_POINTS = {name for name in ("train", "sample", "compare") if name in TREES}
+ENTRY_POINTS = {name for name in ("train", "sample", "compare", "export") if name in TREES}
 FORBIDDEN = "pickle.load pickle.loads yaml.unsafe_load yaml.full_load os.system os.popen eval exec"
 
 each_module = pytest.mark.parametrize("module", TREES)

@@ -149,7 +149,7 @@ def test_a_signal_at_the_end_loses_nothing(tiny_process: Callable) -> None:
     assert sha256(RUN) == sha256(Path("whole"))
 
 
-@pytest.mark.parametrize("tool", ["train", "sample", "compare"])
+@pytest.mark.parametrize("tool", ["train", "sample", "compare", "export"])
 def test_ctrl_c_while_torch_is_imported(tool: str, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("import os, time\nos.kill(os.getpid(), 2)\ntime.sleep(60)")
     command = [sys.executable, Path(train.__file__).with_name(f"{tool}.py")]

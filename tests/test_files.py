@@ -15,7 +15,9 @@ from typing import get_type_hints
 import pytest
 import torch
 
+import compare
 import errors
+import export
 import files
 import sample
 import train
@@ -287,7 +289,7 @@ def test_reader_that_has_seen_enough_is_no_error(lines: int) -> None:
 # The command lines
 
 
-@pytest.mark.parametrize("tool", [train, sample])
+@pytest.mark.parametrize("tool", [train, sample, compare])
 def test_command_line_is_read_by_default(
     tool: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -296,7 +298,7 @@ def test_command_line_is_read_by_default(
     assert capsys.readouterr().err.startswith(f"{tool.__name__}.py: unrecognized arguments: --fro")
 
 
-@pytest.mark.parametrize("tool", [train, sample])
+@pytest.mark.parametrize("tool", [train, sample, compare, export])
 def test_help_lists_every_option(tool: object, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
         tool.main(["--help"])

@@ -1,0 +1,194 @@
+"""Exported folders as transformers reads them, and one sentence for what cannot be exported."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tiny import tiny_gpt
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import checkpoint
+import config
+import export
+import sample
+from checkpoint import Checkpoint
+from data.tokenizer import CharTokenizer
+from generate import generate
+from model import GPTConfig
+
+CHARS = 'zyx\n \t\r\0é\u0301\u200d🙂👩🚀日\ufeff\ufffd<>"\\\N{NO-BREAK SPACE}{a'
+FILES = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
+SHAPE = {"vocab_size": len(CHARS), "block_size": 34, "n_embd": 12, "head_size": 4, "dropout": 0.1}
+
+
+@pytest.fixture
+def trained(home: Path, saved: Checkpoint) -> Checkpoint:
+    """A model of GPT-2's structure in model.pt, whose every weight is random."""
+    structure = config.load(config.find("tiny_shakespeare_gpt2"), [], use_gpu=False).model
+    kinds = {name: getattr(structure, name) for name in ("position", "activation", "bias")}
+    model = tiny_gpt(seed=5, tie_weights=structure.tie_weights, **SHAPE, **kinds)
+    weights = dict(model.state_dict())
+    trained = dataclasses.replace(saved, model=model.config, chars=CHARS, weights=weights)
+    checkpoint.save(Path("model.pt"), trained)
+    return trained
+
+
+@pytest.fixture
+def write(trained: Checkpoint, call: Callable) -> Callable:
+    """Export model.pt to the folder out."""
+    return lambda *argv: call(export.main, "--ckpt", "model.pt", "--to", "out", *argv)
+
+
+@pytest.fixture
+def refused(trained: Checkpoint, refusal: Callable) -> Callable:
+    """The sentence with which the arguments are refused."""
+    return lambda *argv: refusal(export.main, "--ckpt", "model.pt", *argv)
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def test_the_folder(write: Callable) -> None:
+    assert write() == (0, "model.pt, step 3, written to out\n", "")
+    assert contents("out").keys() == FILES
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randint(len(CHARS), shape, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def test_the_logits_are_the_same(write: Callable, trained: Checkpoint) -> None:
+    write()
+    theirs = AutoModelForCausalLM.from_pretrained("out")
+    assert type(theirs).__name__ == "GPT2LMHeadModel" and theirs.dtype == torch.float32
+    idx, ours = random(2, 34), trained.build()
+    torch.testing.assert_close(theirs(idx).logits, ours(idx), rtol=0, atol=1e-5)
+    assert theirs.config.n_positions == 34 and theirs.config.resid_pdrop == 0.1
+    assert theirs.config.bos_token_id is theirs.config.eos_token_id is None
+    assert sum(p.numel() for p in theirs.parameters()) == ours.parameter_count()
+
+
+@torch.no_grad()
+def test_the_greedy_text_is_the_same(write: Callable, trained: Checkpoint) -> None:
+    write()
+    theirs, tokenizer = (
+        kind.from_pretrained("out") for kind in (AutoModelForCausalLM, AutoTokenizer)
+    )
+    prompt = "zy\n🙂"
+    idx = tokenizer(prompt, return_tensors="pt")
+    settings = {"do_sample": False, "max_new_tokens": 30, "pad_token_id": 0}
+    expected = theirs.generate(**idx, **settings)
+    steps = generate(trained.build(), idx["input_ids"], 30, torch.Generator(), temperature=0)
+    assert torch.equal(torch.stack(list(steps), dim=1), expected[:, 4:])
+    assert len(set(expected[0].tolist())) > 5
+    decoded = CharTokenizer(CHARS).decode(expected[0])
+    assert tokenizer.decode(expected[0]) == decoded and decoded.startswith(prompt)
+
+
+def test_sampling_from_the_folder(write: Callable, call: Callable) -> None:
+    write()
+    for argv in ([], ["--prompt", "é\n", "--num-samples", "2", "--stop", "a"]):
+        place = ["--device", "cpu", *argv]
+        ours = call(sample.main, "--ckpt", "model.pt", *place)
+        assert call(sample.main, "--gpt2", "out", *place).out == ours.out
+
+
+def test_the_tokenizer(write: Callable) -> None:
+    write()
+    tokenizer = AutoTokenizer.from_pretrained("out")
+    assert tokenizer.get_vocab() == {char: i for i, char in enumerate(CHARS)}
+    assert tokenizer.encode(CHARS) == list(range(len(CHARS)))
+    assert tokenizer.decode(range(len(CHARS))) == CHARS
+    for i, char in enumerate(CHARS):
+        assert tokenizer.encode(char) == [i] and tokenizer.decode([i]) == char
+    with pytest.raises(Exception, match="Missing"):
+        tokenizer.encode("q")  # in place of losing it
+
+
+@given(st.text(CHARS, max_size=30))
+@example("\n\n\r\n\n")
+def test_any_text_has_the_ids_that_we_give_it(text: str) -> None:
+    theirs = Tokenizer.from_str(json.dumps(export.tokenizer(CHARS)))
+    ids = theirs.encode(text).ids
+    assert ids == CharTokenizer(CHARS).encode(text).tolist()
+    assert theirs.decode(ids) == text
+
+
+def test_all_of_unicode() -> None:
+    chars = "".join(chr(i) for i in range(0x110000) if not 0xD800 <= i < 0xE000)
+    sample = chars[:70000:7] + chars[70000::1001]
+    theirs = Tokenizer.from_str(json.dumps(export.tokenizer(sample)))
+    ids = theirs.encode(sample).ids
+    assert ids == list(range(len(sample))) and theirs.decode(ids) == sample
+
+
+def test_the_newest_run(trained: Checkpoint, call: Callable, refusal: Callable) -> None:
+    for argv in ([], ["--ckpt"]):
+        assert "python train.py --config" in refusal(export.main, *argv, "--to", "out")
+    checkpoint.save(Path("checkpoints/mine/best.pt"), trained)
+    for i, argv in enumerate(([], ["--ckpt"], ["--ckpt", "checkpoints/mine"])):
+        ended = call(export.main, *argv, "--to", f"out{i}")
+        assert ended.out == f"checkpoints/mine/best.pt, step 3, written to out{i}\n"
+    assert contents("out0") == contents("out1") == contents("out2")
+
+
+def test_a_folder_that_is_not_empty(write: Callable, refused: Callable) -> None:
+    Path("out").mkdir()
+    assert write().status == 0
+    whole = contents("out")
+    Path("out/config.json").write_text("mine")
+    assert "--to out is not empty; name another folder, or say --overw" in refused("--to", "out")
+    assert Path("out/config.json").read_text() == "mine"
+    Path("out/notes.txt").write_text("mine")
+    assert write("--overwrite").status == 0
+    assert contents("out") == {**whole, "notes.txt": b"mine"}
+    assert "--to model.pt is no folder; name one" in refused("--to", "model.pt")
+    assert "--to" in refused()
+
+
+def test_the_model_comes_last(write: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    write()
+    seen = []
+
+    def note(path: Path, content: bytes) -> None:
+        seen.append((path.name, (path.parent / "model.safetensors").exists()))
+
+    monkeypatch.setattr(export, "write_whole", note)
+    write("--overwrite")
+    assert len(seen) == 4 and seen[-1][0] == "model.safetensors"
+    assert not any(there for _, there in seen)  # old weights beside a new config.json
+
+
+def test_safetensors_is_not_there(refused: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    message = refused("--to", "out")
+    assert "the package safetensors is not installed; install it with: pip install -r" in message
+    assert not Path("out").exists()
+
+
+def test_models_that_are_not_built_as_gpt2(
+    home: Path, saved: Checkpoint, refusal: Callable
+) -> None:
+    checkpoint.save(Path("other.pt"), saved)  # of the default structure, heads of another width
+    message = refusal(export.main, "--ckpt", "other.pt", "--to", "out")
+    needed = "position=learned activation=gelu_tanh bias=true tie_weights=true head_size=null"
+    assert " ".join(f"model.{setting}" for setting in needed.split()) in message
+    assert "or with --config tiny_shakespeare_gpt2.yaml" in message
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("use_gpu", [False, True])
+def test_the_settings_that_are_named_can_be_exported(use_gpu: bool) -> None:
+    model = config.load(config.find("tiny_shakespeare_gpt2"), [], use_gpu=use_gpu).model
+    assert isinstance(model, GPTConfig)
+    assert export.config_to_gpt2(model)["n_head"] == model.n_head
