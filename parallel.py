@@ -1,7 +1,9 @@
 """Several processes that train one model, each on its share of every batch. torchrun makes them."""
 
 import contextlib
+import gc
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -86,9 +88,12 @@ def join(place: torch.device) -> Iterator[World]:
         raise UserError(f"{size} processes cannot meet ({reason}); use torchrun") from error
     try:
         yield World(dist.get_rank(), size)
-    except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and not any(word in str(error) for word in LOST):
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)  # which may hold what `spread` made: see below
+        lost = isinstance(error, dist.DistError) or any(word in str(error) for word in LOST)
+        if not (isinstance(error, RuntimeError) and lost):
             raise
-        raise Fault("another process of this run has ended; its message says why") from error
+        raise Fault("another process of this run has ended; its message says why") from None
     finally:
+        gc.collect()  # torch can wait for itself for ever where that outlives the group
         dist.destroy_process_group()

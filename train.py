@@ -174,6 +174,7 @@ def command(args: argparse.Namespace) -> int:
             if world.leads and not args.dry_run:
                 stack.enter_context(alone_in(folder))
             trainer = prepare(args, settings, folder, place, rank=world.rank)
+        stack.callback(trainer.disconnect)
         trainer.connect(world)
         if args.dry_run:
             print(estimate(trainer))

@@ -79,6 +79,10 @@ class Trainer:
         if train.compile:
             self.forward = self.compiled()
 
+    def disconnect(self) -> None:
+        """Let go of the other processes, before they part."""
+        self.world, self.forward = ALONE, self.model
+
     def compiled(self) -> Callable[[Tensor], Tensor]:
         """What computes logits, compiled, or with a warning as it is if that fails."""
         idx = self.world.share(self.batches(0, self.device)[0])
