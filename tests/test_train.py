@@ -21,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import checkpoint
 import handmade
+import model
 import sample
 import train
 import trainer
@@ -102,6 +103,22 @@ def test_what_must_not_change_the_weights(tiny: Callable) -> None:
     last, often = (torch.load(folder / "last.pt") for folder in (RUN, Path("often")))
     for part in ("weights", "optimizer"):
         assert exact(last[part]) == exact(often[part])
+
+
+def test_dropout_differs_from_step_to_step(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks, dropout = [], model.dropout
+
+    def seen(x: torch.Tensor, p: float) -> torch.Tensor:
+        y = dropout(x, p)
+        if p > 0:  # in training
+            masks.append(exact(y == 0))
+        return y
+
+    monkeypatch.setattr(model, "dropout", seen)
+    tiny("train.grad_accum=1")
+    calls = len(masks) // 10  # of each step
+    firsts = masks[::calls]
+    assert len(firsts) == 10 and len({repr(mask) for mask in firsts}) == 10
 
 
 def test_the_seed_decides_the_first_weights_and_the_batches(tiny: Callable) -> None:
