@@ -57,7 +57,7 @@ def test_the_workflow_runs_what_a_person_runs() -> None:
     job = yaml.safe_load(WORKFLOW)["jobs"]["tests"]
     assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
-    assert re.findall(r"https?://[^/\s]+", WORKFLOW) == ["https://download.pytorch.org"]
+    assert "://" not in WORKFLOW  # where packages come from is a matter of the machine
 
 
 @pytest.mark.parametrize("action", re.findall(r"uses: (\S+)", WORKFLOW))
