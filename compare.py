@@ -7,7 +7,7 @@
 Prints a table, names the contexts that the trained models get wrong, and draws compare.png.
 """
 
-from interrupt import quiet
+from system.interrupt import quiet
 
 if __name__ == "__main__":
     quiet()  # while all of this is imported
@@ -22,13 +22,13 @@ from pathlib import Path
 
 import torch
 
-import checkpoint
 import handmade
-from checkpoint import RUNS
+from analysis.measure import ENDINGS, STEPS, Column, HeadEffect, Measured, measure
 from data.aab import LETTERS, Task
-from errors import Parser, UserError, forgive_output, run
-from measure import ENDINGS, STEPS, Column, HeadEffect, Measured, measure
 from model import GPT
+from system import checkpoint
+from system.checkpoint import RUNS
+from system.errors import Parser, UserError, forgive_output, run
 
 DEFAULT = RUNS / "aab"
 PICTURE = "compare.png"
@@ -155,7 +155,7 @@ def command(args: argparse.Namespace) -> int:
     first = Column(args.handmade, "handmade", by_hand.build(), by_hand.chars)
     columns = [first, *map(trained, paths), untrained(first)]
     numbers = measure_all(columns, task)
-    from picture import draw  # here, because importing matplotlib takes a second
+    from analysis.picture import draw  # here, because importing matplotlib takes a second
 
     folder = args.out or checkpoint.locate(paths[0]).parent
     path = draw(folder / PICTURE, columns, numbers, task=task)

@@ -8,7 +8,7 @@ The model has to be built as GPT-2 is, as with --config tiny_shakespeare_gpt2.ya
     AutoTokenizer.from_pretrained("my-gpt2"), AutoModelForCausalLM.from_pretrained("my-gpt2")
 """
 
-from interrupt import quiet
+from system.interrupt import quiet
 
 if __name__ == "__main__":
     quiet()  # while all of this is imported
@@ -20,12 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import checkpoint
-from checkpoint import Checkpoint
-from errors import Parser, UserError, forgive_output, run
-from files import clear_temporary, write_whole
-from gpt2 import HEAD, config_to_gpt2, to_gpt2
-from hub import CONFIG, WEIGHTS, optional
+from gpt2.hub import CONFIG, WEIGHTS, optional
+from gpt2.names import HEAD, config_to_gpt2, to_gpt2
+from system import checkpoint
+from system.checkpoint import Checkpoint
+from system.errors import Parser, UserError, forgive_output, run
+from system.files import clear_temporary, write_whole
 
 
 def parser() -> Parser:

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from device import autocast
 from model import GPT, Past
+from system.device import autocast
 
 MANY = 1 << 28  # weights times positions: from there on bfloat16 is faster (benchmarks/README.md)
 

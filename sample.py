@@ -8,7 +8,7 @@
 Text goes to standard output as it is made, everything else to standard error.
 """
 
-from interrupt import quiet
+from system.interrupt import quiet
 
 if __name__ == "__main__":
     quiet()  # while all of this is imported
@@ -24,16 +24,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import checkpoint
-import config
-import device
 import handmade
-import hub
-from data.bytepairs import BytePairs
 from data.tokenizer import CharTokenizer, UnknownCharacters, name_all
-from errors import Parser, UserError, run
 from generate import generate
+from gpt2 import hub
+from gpt2.bytepairs import BytePairs
 from model import GPT
+from system import checkpoint, config, device
+from system.errors import Parser, UserError, run
 
 READ_EVERY = 32  # characters between looks at a GPU, which has to wait for them
 MOST_SAMPLES = 10_000  # all are held in memory at once

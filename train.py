@@ -5,7 +5,7 @@ python train.py --config tiny_shakespeare.yaml data.dataset=my.txt   a text of y
 python train.py --config tiny_shakespeare.yaml --resume              go on where it stopped
 """
 
-from interrupt import quiet
+from system.interrupt import quiet
 
 if __name__ == "__main__":
     quiet()  # while all of this is imported
@@ -21,22 +21,19 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-import checkpoint
-import config
-import device
-import metrics
-import parallel
-from board import Board, open_board
-from board import check as check_board
-from checkpoint import BEST, LAST
-from errors import Parser, UserError, forgive_output, run
-from estimate import estimate
-from files import alone_in
 from generate import generate
-from interrupt import Stop
 from model import GPT
-from start import find_run, open_folder, prepare
-from trainer import Trainer
+from system import checkpoint, config, device
+from system.checkpoint import BEST, LAST
+from system.errors import Parser, UserError, forgive_output, run
+from system.files import alone_in
+from system.interrupt import Stop
+from training import metrics, parallel
+from training.board import Board, open_board
+from training.board import check as check_board
+from training.estimate import estimate
+from training.start import find_run, open_folder, prepare
+from training.trainer import Trainer
 
 SAMPLE_CHARACTERS = 300
 READ_EVERY = 20  # steps between looks at the loss on a GPU, which has to wait for them

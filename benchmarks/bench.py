@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-import device
-from errors import Fault, Parser
-from files import write_whole
+from system import device
+from system.errors import Fault, Parser
+from system.files import write_whole
 
 RESULTS = Path(__file__).with_name("results")
 

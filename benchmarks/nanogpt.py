@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from data.corpus import Corpus
-from errors import UserError
 from model import GPT
+from system.errors import UserError
 
 RECIPE = "config/train_shakespeare_char.py"
 PREPARE = "data/shakespeare_char/prepare.py"

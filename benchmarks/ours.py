@@ -5,15 +5,15 @@ from pathlib import Path
 
 import torch
 
-import config
 import train
 from data import corpus
 from data.corpus import Corpus
-from device import keep_memory
-from parallel import ALONE
-from settings import Config
-from start import find_run, prepare
-from trainer import Trainer
+from system import config
+from system.device import keep_memory
+from system.settings import Config
+from training.parallel import ALONE
+from training.start import find_run, prepare
+from training.trainer import Trainer
 
 SETTINGS = "tiny_shakespeare.yaml"
 

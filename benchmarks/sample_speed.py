@@ -23,8 +23,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-import checkpoint
-import device
 from benchmarks import nanogpt
 from benchmarks.bench import (
     Side,
@@ -38,11 +36,12 @@ from benchmarks.bench import (
     wait,
 )
 from benchmarks.train_speed import SHAPES
-from checkpoint import Checkpoint
-from errors import Fault, Parser, run
 from generate import generate
 from model import GPT, GPTConfig
-from settings import Config
+from system import checkpoint, device
+from system.checkpoint import Checkpoint
+from system.errors import Fault, Parser, run
+from system.settings import Config
 
 THEIRS, SLIDE, HALF = "nanoGPT", "ours", "ours, --window half"
 TEMPERATURE = 0.8
@@ -163,7 +162,7 @@ def our_command(folder: Path) -> tuple[list[str], Path]:
     saved = Checkpoint(gpt.config, chars, weights, Config().to_dict(), "", [], {"step": 0})
     checkpoint.save(folder / checkpoint.LAST, saved)
     options = ["--ckpt", str(folder), "--max-new-tokens", "1", "--prompt", "A", "--device=cpu"]
-    return [sys.executable, "sample.py", *options], Path(checkpoint.__file__).parent
+    return [sys.executable, "sample.py", *options], Path(__file__).parent.parent
 
 
 def summary(found: dict[str, Any]) -> list[list[str]]:

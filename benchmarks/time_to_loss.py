@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-import device
 from benchmarks import nanogpt, ours
 from benchmarks.bench import count, machine, parser, publish, table
 from benchmarks.curve import WINDOW
 from data import tiny_shakespeare
-from errors import Fault, Parser, run
+from system import device
+from system.errors import Fault, Parser, run
 
 LEVELS = (2.0, 1.9, 1.8, 1.7, 1.6, 1.55, 1.5, 1.47)
 THEIRS = "nanoGPT"

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-import device
 from benchmarks import nanogpt, ours
 from benchmarks.bench import (
     Side,
@@ -30,7 +29,8 @@ from benchmarks.bench import (
     table,
     wait,
 )
-from errors import Parser, run
+from system import device
+from system.errors import Parser, run
 
 SHAPES = {
     "small": {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 64, "dropout": 0.0},

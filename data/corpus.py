@@ -19,8 +19,8 @@ from torch import Tensor
 
 from data import aab, tiny_shakespeare
 from data.tokenizer import CODE_POINTS, CharTokenizer, UnknownCharacters, code_points
-from errors import Fault, UserError
-from settings import DataConfig
+from system.errors import Fault, UserError
+from system.settings import DataConfig
 
 PIECE = 1 << 20  # bytes read at a time
 

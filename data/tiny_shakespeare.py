@@ -19,8 +19,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data import plays
-from errors import UserError
-from files import write_whole
+from system.errors import UserError
+from system.files import write_whole
 
 SIZE = 1_115_394  # bytes, all of them ASCII
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"

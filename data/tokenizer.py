@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from errors import UserError
+from system.errors import UserError
 
 CODE_POINTS = 0x110000  # how many characters Unicode can have
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-import metrics
+from training import metrics
 
 RUNS = Path("checkpoints")
 

@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import runs
 import torch
-from faults import Ended, Processes
-from tiny import tiny_gpt
 
-import metrics
 import train
-from checkpoint import Checkpoint
+from system.checkpoint import Checkpoint
+from tests.helpers import runs
+from tests.helpers.faults import Ended, Processes
+from tests.helpers.tiny import tiny_gpt
+from training import metrics
 
 
 def pytest_configure() -> None:

@@ -10,30 +10,69 @@ from pathlib import Path
 import pytest
 import yaml
 
-import config
+from system import config
+from tests.helpers import ROOT
 
-ROOT = Path(config.__file__).parent
-PATHS = [*ROOT.glob("*.py"), *ROOT.glob("data/*.py")]
-TREES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text("utf-8"))
-    for path in sorted(PATHS)
-    if path.name != "__init__.py"
-}
-ENTRY_POINTS = {name for name in ("train", "sample", "compare", "export") if name in TREES}
+FLOORS = (  # of the house, lowest first: what stands on a floor imports from those below it only
+    {"model"},
+    {"system"},
+    {"data"},
+    {"generate"},
+    {"handmade", "gpt2"},
+    {"analysis"},
+    {"training"},
+    {"train", "sample", "compare", "export"},  # the commands
+    {"benchmarks", "docs"},
+)
 FORBIDDEN = "pickle.load pickle.loads yaml.unsafe_load yaml.full_load os.system os.popen eval exec"
 
-each_module = pytest.mark.parametrize("module", TREES)
+
+def sources(root: Path) -> dict[str, str]:
+    """The source of every module below `root` but the tests, by its name; a package is one too."""
+    rooms = {path.parent for path in root.glob("[!.]*/*.py")} - {root / "tests"}
+    paths = {*root.glob("*.py")}.union(*(room.rglob("*.py") for room in rooms))
+    found = {}
+    for path in sorted(paths):
+        name = ".".join(path.relative_to(root).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path.read_text("utf-8")
+    return found
 
 
-def imports(module: str) -> set[str]:
-    """All that `module` imports, such as `data`, `data.corpus` and `data.corpus.load`."""
+def imports(tree: ast.Module) -> set[str]:
+    """All that a module imports, such as `data`, `data.corpus` and `data.corpus.load`."""
     found = set()
-    for node in ast.walk(TREES[module]):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports name the room"
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
+
+
+def room(module: str) -> str:
+    """The room that a module stands in; one in the root is a room of its own."""
+    return module.partition(".")[0]
+
+
+def complaints(root: Path) -> Iterator[str]:
+    """What in the house at `root` is not as FLOORS says."""
+    floor = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
+    trees = {module: ast.parse(source) for module, source in sources(root).items()}
+    for name in sorted({room(module) for module in trees} - floor.keys()):
+        what = "room" if (root / name).is_dir() else "module in the root"
+        yield f"{name} is a {what} that FLOORS does not name"
+    for module, tree in trees.items():
+        here = room(module)
+        above = {room(name) for name in imports(tree)} & floor.keys() - {here}
+        for other in sorted(above):
+            if floor[other] >= floor.get(here, 0):
+                yield f"{module} imports {other}, which is not below it"
+
+
+SOURCES = sources(ROOT)
+TREES = {module: ast.parse(source) for module, source in SOURCES.items()}
+each_module = pytest.mark.parametrize("module", TREES)
 
 
 def calls(module: str) -> Iterator[tuple[str, ast.Call]]:
@@ -45,28 +84,59 @@ def calls(module: str) -> Iterator[tuple[str, ast.Call]]:
 
 def uses(module: str) -> set[str]:
     """All that `module` imports or calls."""
-    return imports(module) | {name for name, _ in calls(module)}
+    return imports(TREES[module]) | {name for name, _ in calls(module)}
 
 
-def test_modules_are_found() -> None:
-    assert {"train", "sample", "model", "config", "checkpoint", "data.corpus"} <= set(TREES)
+def test_the_house_stands_as_its_floors_say() -> None:
+    assert list(complaints(ROOT)) == []
+    assert {room(module) for module in TREES} == set().union(*FLOORS)
 
 
-def test_imports_run_one_way() -> None:
-    graph = {module: imports(module) & set(TREES) for module in TREES}
+BREAKS = [
+    ("system/errors.py", "from data import corpus", "system.errors imports data, which is not"),
+    ("model.py", "import system.device", "model imports system, which is not below it"),
+    ("handmade/rules.py", "from gpt2 import names", "handmade.rules imports gpt2, which is not"),
+    ("sample.py", "def f():\n    from train import main", "sample imports train, which is not"),
+    ("analysis/page/html.py", "import export", "analysis.page.html imports export, which is not"),
+    ("trainer.py", "import torch", "trainer is a module in the root that FLOORS does not name"),
+    ("tools/new.py", "import torch", "tools is a room that FLOORS does not name"),
+]
+
+
+@pytest.mark.parametrize(("file", "line", "complaint"), BREAKS)
+def test_what_breaks_the_order_is_named(
+    tmp_path: Path, file: str, line: str, complaint: str
+) -> None:
+    for rooms in FLOORS:
+        for name in rooms:
+            if (ROOT / name).is_dir():
+                (tmp_path / name).mkdir()
+                (tmp_path / name / "__init__.py").write_text("import torch\n")
+            else:
+                (tmp_path / f"{name}.py").write_text("import torch\n")
+    assert list(complaints(tmp_path)) == []
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(line)
+    [found] = complaints(tmp_path)
+    assert found.startswith(complaint)
+
+
+def test_no_two_modules_import_each_other() -> None:
+    graph = {module: imports(TREES[module]) & set(TREES) for module in TREES}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
-    assert not ENTRY_POINTS & set().union(*graph.values())
 
 
 def test_model_imports_torch_only_and_prints_nothing() -> None:
-    roots = {name.split(".")[0] for name in imports("model")}
+    roots = {name.split(".")[0] for name in imports(TREES["model"])}
     assert roots - sys.stdlib_module_names == {"torch"}
     assert not {"print", "open", "torch.manual_seed"} & uses("model")
 
 
 def test_one_module_each_for_checkpoints_and_yaml() -> None:
-    assert [name for name in TREES if {"torch.save", "torch.load"} & uses(name)] == ["checkpoint"]
-    assert [name for name in TREES if "yaml" in imports(name)] == ["config"]
+    saves = [name for name in TREES if {"torch.save", "torch.load"} & uses(name)]
+    assert saves == ["benchmarks.nanogpt", "system.checkpoint"]  # the former in nanoGPT's format
+    assert [name for name in TREES if "yaml" in uses(name)] == ["system.config"]
 
 
 @each_module
@@ -82,8 +152,7 @@ def test_nothing_read_is_run(module: str) -> None:
 
 
 def test_nothing_that_runs_code_is_even_written() -> None:
-    for path in [*PATHS, *ROOT.glob("benchmarks/*.py")]:
-        source = path.read_text("utf-8")
+    for source in SOURCES.values():
         assert not any(
             words in source for words in ("weights_only=False", "pickle.load", "yaml.load")
         )

@@ -10,26 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
 import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
-from runs import contents
-from tiny import tiny_gpt
 
-import checkpoint
 import compare
-import config
 import handmade
-import metrics
-import picture
 import train
-from checkpoint import Checkpoint
+from analysis import picture
+from analysis.heads import look
+from analysis.measure import Column, measure
 from data.aab import AAB, Task, both
 from generate import generate
-from inside import look
-from measure import Column, measure
 from model import GPT
+from system import checkpoint, config
+from system.checkpoint import Checkpoint
+from tests.helpers import reference
+from tests.helpers.runs import contents
+from tests.helpers.tiny import tiny_gpt
+from training import metrics
 
 RUN = Path("checkpoints/aab")
 SEE = r"\n\nsee (.*compare\.png)\n"

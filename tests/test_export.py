@@ -10,19 +10,18 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tiny import tiny_gpt
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import checkpoint
-import config
 import export
 import sample
-from checkpoint import Checkpoint
 from data.tokenizer import CharTokenizer
 from generate import generate
 from model import GPTConfig
+from system import checkpoint, config
+from system.checkpoint import Checkpoint
+from tests.helpers.tiny import tiny_gpt
 
 CHARS = 'zyx\n \t\r\0é\u0301\u200d🙂👩🚀日\ufeff\ufffd<>"\\\N{NO-BREAK SPACE}{a'
 FILES = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}

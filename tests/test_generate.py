@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-import reference
 import torch
-from tiny import tiny_gpt
 from torch import Tensor
 
 from generate import choose, generate, keep_top_k, keep_top_p
 from model import GPT
+from tests.helpers import reference
+from tests.helpers.tiny import tiny_gpt
 
 V = 13
 CHI_SQUARE = 32.91  # a sum of 12 squares is larger once in a thousand

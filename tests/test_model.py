@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import reference
 import torch
 import torch.nn.functional as F
-from tiny import SIZES, tiny_gpt
 from torch import Tensor
 
 from generate import Cache
 from model import GPT, GPTConfig, causal_attention, dropout
+from tests.helpers import reference
+from tests.helpers.tiny import SIZES, tiny_gpt
 
 B, T, H, D, C, V = 2, 5, SIZES["n_head"], SIZES["head_size"], SIZES["n_embd"], SIZES["vocab_size"]
 

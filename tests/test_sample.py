@@ -15,15 +15,14 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
-import reference
 import torch
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-import checkpoint
-import device
 import sample
-from checkpoint import Checkpoint
+from system import checkpoint, device
+from system.checkpoint import Checkpoint
+from tests.helpers import reference
 
 INFO = "model.pt, step 3\n"
 FUZZ = int(os.environ.get("FUZZ", "200"))  # examples of settings

@@ -13,21 +13,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
 import torch
 import yaml
-from runs import RUN, TEXT, after, contents, exact, records, state
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import checkpoint
 import handmade
 import model
 import sample
 import train
-import trainer
-from checkpoint import Checkpoint
-from errors import Fault
-from trainer import Trainer
+from system import checkpoint
+from system.checkpoint import Checkpoint
+from system.errors import Fault
+from tests.helpers import reference
+from tests.helpers.runs import RUN, TEXT, after, contents, exact, records, state
+from training import trainer
+from training.trainer import Trainer
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+"""A look inside a model: where its heads look, and what each of them does to the logits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from analysis.proof import batches
+from model import GPT
+
+
+@dataclass
+class Inside:
+    """What the H heads of all layers, the first layer's first, did on B contexts of T characters.
+
+    pattern: where each position looks, (B, H, T, T)
+    to_logits: what each head adds to the logits of the next character, (B, H, V)
+    """
+
+    pattern: Tensor
+    to_logits: Tensor
+
+
+@torch.inference_mode()
+def look(model: GPT, idx: Tensor) -> Inside:
+    """Run `model`, which is in evaluation mode, on idx (B, T), and keep what its heads did.
+
+    What a head adds to the logits is what it adds to the residual stream, through ln_f with the
+    statistics of the whole stream, and lm_head: its direct effect (Elhage et al. 2021, "A
+    Mathematical Framework for Transformer Circuits").
+    """
+    x = model.wte(idx) + model.wpe(idx.shape[1])  # (B, T, C)
+    patterns, added = [], []
+    for block in model.blocks:
+        normed = block.ln_1(x)
+        patterns += [head.pattern(normed) for head in block.attn.heads]  # each (B, T, T)
+        added.append(block.attn.contributions(normed)[:, :, -1])  # (B, heads of the layer, C)
+        x = block(x)
+    added = torch.cat(added, dim=1)  # (B, H, C)
+    spread = x[:, -1].var(dim=-1, correction=0) + model.ln_f.eps  # (B,)
+    scaled = (added - added.mean(dim=-1, keepdim=True)) / spread.sqrt()[:, None, None]
+    to_logits = model.lm_head(scaled * model.ln_f.weight)  # (B, H, V)
+    return Inside(torch.stack(patterns, dim=1), to_logits)
+
+
+def attended(model: GPT, chars: str, contexts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Where the last position of each of N contexts looks, and what the heads then do.
+
+    Returns (N, H, block_size), zero beyond the context, and what each head adds to the logits of
+    the next character, (N, H, V).
+    """
+    rows, effects = [], []
+    for idx in batches(chars, contexts):
+        inside = look(model, idx)
+        rows.append(F.pad(inside.pattern[:, :, -1], (0, model.config.block_size - idx.shape[1])))
+        effects.append(inside.to_logits)
+    return torch.cat(rows), torch.cat(effects)
+
+
+def distance(rows: Tensor, others: Tensor) -> Tensor:
+    """Total variation between the heads of two models, the mean over N contexts.
+
+    rows (N, H, T), others (N, K, T) -> (H, K): 0 for the same attention, 1 for none in common.
+    """
+    return (rows[:, :, None] - others[:, None]).abs().sum(dim=-1).mean(dim=0) / 2
+
+
+def match(distance: Tensor) -> list[tuple[int, int]]:
+    """Pair the rows of `distance` (H, K) with columns, none of them twice, for the least sum.
+
+    Returns min(H, K) pairs in the order of the rows. Tries all ways, which suits a few heads.
+    """
+    if len(distance) > distance.shape[1]:
+        return sorted((row, column) for column, row in match(distance.T))
+    choices = permutations(range(distance.shape[1]), len(distance))
+    rows = range(len(distance))
+    best = min(choices, key=lambda columns: distance[rows, columns].sum().item())
+    return list(zip(rows, best, strict=True))

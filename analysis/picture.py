@@ -1,0 +1,87 @@
+"""compare.png: where the heads of several models look, and what they expect after each context."""
+
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from analysis.heads import look
+from analysis.measure import ENDINGS, Column, Measured
+from analysis.proof import every_context, probabilities
+from data.aab import LETTERS, Task
+from data.tokenizer import CharTokenizer
+from system.files import write_whole
+
+LONGEST = 5  # characters in the contexts of the lower half, which has 60 of them then
+
+
+def patterns(column: Column, context: str) -> Tensor:
+    """Attention weights of the model on `context`, (layers, heads, T, T)."""
+    idx = CharTokenizer(column.chars).encode(context).long()[None]  # (1, T)
+    return look(column.model, idx).pattern[0].unflatten(0, (-1, column.model.config.n_head))
+
+
+def draw_pattern(ax: Axes, pattern: Tensor, context: str) -> None:
+    """One head on one context: a row for each position, a column for where it looks."""
+    ax.imshow(pattern.numpy(), cmap="Blues", vmin=0, vmax=1)
+    for row in range(len(context)):
+        for column in range(row + 1):
+            weight = pattern[row, column].item()
+            shade = "white" if weight > 0.6 else "black"
+            ax.text(column, row, f"{weight:.2f}", ha="center", va="center", color=shade, size=8)
+    ax.set_xticks(range(len(context)), context, family="monospace")
+    ax.set_yticks(range(len(context)), context, family="monospace")
+    ax.tick_params(length=0)
+
+
+def draw_answers(ax: Axes, columns: list[Column], *, task: Task, contexts: list[str]) -> None:
+    """Probability of b after each context, a row for the rule and one for each model."""
+    rule = torch.tensor([float(task.rule(context) == "b") for context in contexts]).double()
+    rows = [rule]
+    for column in columns:
+        probs = probabilities(column.model, column.chars, contexts)
+        rows.append(probs[:, column.chars.index("b")])
+    image = ax.imshow(torch.stack(rows).numpy(), cmap="RdBu_r", vmin=0, vmax=1, aspect="auto")
+    for y, row in enumerate(rows):
+        for x in ((row - rule).abs() >= 0.5).nonzero()[:, 0].tolist():
+            shade = "white" if abs(row[x] - 0.5) > 0.25 else "black"
+            ax.text(x, y, "x", ha="center", va="center", color=shade, weight="bold")
+    ax.set_yticks(range(len(rows)), ["rule", *(column.label for column in columns)])
+    ticks = ax.set_xticks(range(len(contexts)), contexts, rotation=90, family="monospace", size=8)
+    for tick, context in zip(ticks, contexts, strict=True):
+        if context in task.text():
+            tick.label1.set_fontweight("bold")
+    for x in range(1, len(contexts)):
+        if contexts[x][-2:] != contexts[x - 1][-2:]:
+            ax.axvline(x - 0.5, color="black", linewidth=1)
+    ax.tick_params(length=0)
+    ax.figure.colorbar(image, ax=ax, label="probability of b", pad=0.01)
+
+
+def draw(path: Path, columns: list[Column], numbers: list[Measured], *, task: Task) -> Path:
+    """Write the picture of the models to `path`, the hand-set one first. Raises Fault."""
+    size = min(column.model.config.block_size for column in columns)
+    windows = task.windows(size)
+    context = next((window for window in windows if task.rule(window) == "b"), windows[0])
+    n_head = columns[0].model.config.n_layer * columns[0].model.config.n_head
+    width = max(12.0, 3.2 * len(columns))
+    height = 0.3 * len(columns) + 2.0
+    figure = Figure(figsize=(width, 3.3 * n_head + height), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(3.3 * n_head, height))
+    upper.suptitle(f"attention on {context}: each row is a position, and what it looks at")
+    axes = upper.subplots(n_head, len(columns), squeeze=False)
+    for x, (column, measured) in enumerate(zip(columns, numbers, strict=True)):
+        every = patterns(column, context)
+        for ax, head in zip(axes[:, x], measured.heads, strict=False):
+            if head is None:  # the model has fewer heads than the hand-set one
+                ax.axis("off")
+                continue
+            draw_pattern(ax, every[head.layer - 1, head.head - 1], context)
+            ax.set_title(f"{column.label}\nlayer {head.layer} head {head.head}")
+    contexts = [c for c in every_context(LETTERS, size) if len(c) <= LONGEST]
+    contexts.sort(key=lambda c: (ENDINGS.index(c[-2:]), c not in task.text()))
+    lower.suptitle("what each context is followed by: bold ones occur in the text, x is wrong")
+    draw_answers(lower.subplots(), columns, task=task, contexts=contexts)
+    return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110))

@@ -1,0 +1,1 @@
+"""GPT-2's names, files and tokenizer."""

@@ -1,0 +1,1 @@
+"""What all of it stands on: settings, checkpoints, files, devices, errors, signals."""

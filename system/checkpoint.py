@@ -1,0 +1,198 @@
+"""The only place that saves or loads a model: atomic, safe, versioned.
+
+A checkpoint is one file of plain containers and tensors:
+
+    format       the number of this layout
+    model        the fields of GPTConfig
+    chars        the vocabulary, in the order of its ids
+    weights      the state dict of the model
+    settings     the sections of the run's Config
+    fingerprint  sha256 of the text
+    optimizer    what the optimizer remembers
+    progress     where the run stands: step, best_loss, ...
+    sha256       of all of the above, so that damage is noticed
+"""
+
+import dataclasses
+import hashlib
+import io
+import math
+import stat
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from model import GPT, GPTConfig
+from system.errors import UserError
+from system.files import write_whole
+
+FORMAT = 2
+RUNS = Path("checkpoints")
+LAST, BEST = "last.pt", "best.pt"
+
+
+@dataclass
+class Checkpoint:
+    """A model, its vocabulary, and the run that made it. Tensors are on the CPU once loaded."""
+
+    model: GPTConfig
+    chars: str
+    weights: dict[str, Tensor]
+    settings: dict[str, dict[str, Any]]
+    fingerprint: str
+    optimizer: list[dict[int, dict[str, Tensor]]]
+    progress: dict[str, int | float]
+
+    def build(self) -> GPT:
+        """The model, with its weights, in evaluation mode."""
+        model = GPT(self.model)
+        model.load_state_dict(self.weights, strict=True)
+        return model.eval()
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` to `path` whole or not at all. Raises Fault where that fails."""
+    fields = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
+    content = {"format": FORMAT, **fields, "model": dataclasses.asdict(checkpoint.model)}
+    content["sha256"] = sha256(content)
+    write_whole(path, lambda file: torch.save(content, file))
+
+
+def sha256(content: Any) -> str:
+    """A hash of plain containers and tensors to the last bit."""
+    digest = hashlib.sha256()
+    for part in parts(content):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def parts(content: Any) -> Iterator[bytes | np.ndarray]:
+    """All that `content` says, in an order that only depends on that.
+
+    Raises TypeError for anything else.
+    """
+    if isinstance(content, Tensor):
+        yield f"{content.dtype} {content.shape} {content.stride()} {content.requires_grad}".encode()
+        yield content.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    elif isinstance(content, dict | list):
+        yield f"{type(content).__name__} {len(content)} ".encode()
+        for key in content if isinstance(content, dict) else range(len(content)):
+            yield f"{key!r}: ".encode()
+            yield from parts(content[key])
+    elif content is None or isinstance(content, str | int | float):
+        yield f"{content!r}, ".encode()
+    else:
+        raise TypeError(f"{type(content)} is not plain")
+
+
+def load(path: Path) -> Checkpoint:
+    """Read the checkpoint at `path`, a file. Never runs code from it. Raises UserError."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device could be read for ever
+            raise UserError(f"{path} is no ordinary file; {other(path)}")
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"there is no checkpoint {path}; {other(path)}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; {other(path)}") from None
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes can make it raise anything
+        raise UserError(f"{path} is damaged or no checkpoint; {other(path)}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        raise UserError(f"{path} is no checkpoint; {other(path)}")
+    if content["format"] != FORMAT:
+        raise UserError(
+            f"{path} is of format {content['format']} and not {FORMAT}; use the version that wrote "
+            "it"
+        )
+    try:
+        return restore(content)
+    except Exception as error:  # so can what someone put together
+        raise UserError(f"{path} is damaged; {other(path)}") from error
+
+
+def restore(content: dict[str, Any]) -> Checkpoint:
+    """The checkpoint that `content` of this format holds. Raises whatever, if it is damaged."""
+    if content.pop("sha256") != sha256(content):
+        raise ValueError("the content is not what was saved")
+    del content["format"]
+    checkpoint = Checkpoint(**{**content, "model": GPTConfig(**content["model"])})
+    check(checkpoint)
+    return checkpoint
+
+
+class ShapesOnly(TorchFunctionMode):
+    """Leaves out random values and ranges, which take a second of imports on the meta device."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None) -> Any:
+        kwargs = kwargs or {}
+        if func.__name__ in ("normal_", "uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        if func.__name__ == "arange":  # of positions, which are in no checkpoint
+            return torch.empty(0, device="cpu")
+        return func(*args, **kwargs)
+
+
+def check(checkpoint: Checkpoint) -> None:
+    """Raise ValueError unless the parts of `checkpoint` fit together and are finite."""
+    for name, kind in get_type_hints(Checkpoint).items():
+        if not isinstance(getattr(checkpoint, name), get_origin(kind) or kind):
+            raise ValueError(f"{name} is of another type")
+    if checkpoint.model.n_layer * checkpoint.model.n_head > len(checkpoint.weights):
+        raise ValueError("there are too few weights")  # said here, before a model is built
+    with torch.device("meta"), ShapesOnly():
+        expected = GPT(checkpoint.model).state_dict()
+    shapes = {name: weight.shape for name, weight in checkpoint.weights.items()}
+    if shapes != {name: weight.shape for name, weight in expected.items()}:
+        raise ValueError("the weights do not fit the model")
+    if not all(weight.isfinite().all() for weight in checkpoint.weights.values()):
+        raise ValueError("the weights are not finite")
+    if not len(checkpoint.chars) == len(set(checkpoint.chars)) == checkpoint.model.vocab_size:
+        raise ValueError("the vocabulary does not fit the model")
+    progress = checkpoint.progress
+    if "step" not in progress or not all(math.isfinite(n) or n > 0 for n in progress.values()):
+        raise ValueError("the progress has no step, or numbers that are none")
+
+
+def other(path: Path) -> str:
+    """What to try in place of a checkpoint that cannot be used."""
+    twin = path.with_name(BEST if path.name == LAST else LAST)
+    if not twin.is_file():
+        return "name another file"
+    return f"try {twin}{', or --resume --from-best' if twin.name == BEST else ''}"
+
+
+def is_in_runs(folder: Path) -> bool:
+    """Whether `folder` really is one of RUNS, which neither `..` nor a link leads out of."""
+    return folder.resolve().parent == RUNS.resolve()
+
+
+def newest_run() -> Path | None:
+    """The run folder that saved last; None when there is no run."""
+    saved = [p for name in (LAST, BEST) for p in RUNS.glob(f"*/{name}") if is_in_runs(p.parent)]
+    return max(saved, key=lambda file: file.stat().st_mtime).parent if saved else None
+
+
+def locate(path: Path | None) -> Path:
+    """The file to sample from: `path`, the best one of a run folder, or of the newest run."""
+    folder = path or newest_run()
+    if folder is None:
+        raise UserError(
+            f"there is no run in {RUNS}/ yet; "
+            "train one with: python train.py --config tiny_shakespeare.yaml"
+        )
+    if not folder.is_dir():
+        return folder
+    for name in (BEST, LAST):
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"the folder {folder} has no {BEST} or {LAST}; name a run folder or a file")

@@ -1,0 +1,491 @@
+"""The benchmarks: their arithmetic by hand, their runs on a short text and beside a small peer."""
+
+import json
+import math
+import multiprocessing
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from torch import Tensor, nn
+
+from benchmarks import bench, curve, nanogpt, ours, sample_speed, time_to_loss, train_speed
+from data import tiny_shakespeare
+from system.errors import Fault, UserError
+from tests.helpers import runs
+from tests.helpers.runs import contents
+from tests.helpers.tiny import tiny_gpt
+from training.trainer import cross_entropy
+
+CPU = torch.device("cpu")
+BENCHMARKS = pytest.mark.parametrize("module", [sample_speed, time_to_loss, train_speed])
+TEXT = runs.TEXT * 5
+SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 6, "dropout": 0.0}
+# A checkout, whose model has one weight and moves the clock: by 1 s when it is called in training,
+# by 500 s in evaluation.
+PEER = {
+    "config/train_shakespeare_char.py": "fall = 0.001\n",
+    "configurator.py": "options = dict(arg[2:].split('=') for arg in sys.argv[2:])\n",
+    "data/shakespeare_char/prepare.py": """
+import pathlib, requests
+folder = pathlib.Path(__file__).parent
+(folder / "meta.pkl").write_bytes((folder / "input.txt").read_bytes())
+""",
+    "model.py": """
+import torch, types
+clock = [1.0]
+class GPTConfig(types.SimpleNamespace):
+    pass
+class GPT(torch.nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.config, self.level = config, torch.nn.Parameter(torch.tensor(3.0))
+    def forward(self, idx, targets):
+        clock[0] += 1 if self.training else 500
+        place = torch.arange(idx.shape[1])
+        dropout = 7.0 * self.training
+        return None, (self.level + 0.01 * place + 0.1 * targets + 0.03 * idx).mean() + dropout
+    def configure_optimizers(self, weight_decay, learning_rate, betas, device_type):
+        return torch.optim.SGD(self.parameters(), learning_rate)
+    def get_num_params(self):
+        return 1234
+""",
+    "train.py": """
+import os, sys, time, torch, model
+exec(open(sys.argv[1]).read())
+exec(open("configurator.py").read())
+assert os.path.getsize("data/shakespeare_char/meta.pkl") == 2000
+time.perf_counter = lambda: model.clock[0]
+gpt, x = model.GPT(model.GPTConfig(block_size=int(options["block_size"]))), torch.zeros(1, 1)
+for step in range(int(options["max_iters"]) + 1):
+    if step % int(options["eval_interval"]) == 0:
+        gpt.eval()
+        for _ in range(int(options["eval_iters"])):
+            gpt(x, x)
+        gpt.train()
+        if step > 0 and options["always_save_checkpoint"] == "True":
+            torch.save({"iter_num": step}, "ckpt.pt")
+    gpt(x, x)
+    gpt.level.data -= fall
+""",
+    "sample.py": """
+import pickle, sys, tiktoken, torch
+options = dict(arg[2:].split("=") for arg in sys.argv[1:])
+saved = torch.load(options["out_dir"] + "/ckpt.pt")
+meta = pickle.load(open(f"data/{saved['config']['dataset']}/meta.pkl", "rb"))
+weight = saved["model"]["lm_head.weight"]
+assert len(meta["itos"]) == saved["model_args"]["vocab_size"] == len(weight) > meta["stoi"]["A"]
+assert (options["start"], options["max_new_tokens"], options["num_samples"]) == ("A", "1", "1")
+""",
+}
+
+
+@pytest.fixture
+def peer(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkout, and a short text in place of Tiny Shakespeare."""
+    for name, source in PEER.items():
+        (home / "peer" / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / "peer" / name).write_text(source)
+    (home / "text.txt").write_text(TEXT)
+    monkeypatch.setattr(tiny_shakespeare, "fetch", lambda: home / "text.txt")
+    return home / "peer"
+
+
+@pytest.fixture
+def children() -> Iterator[None]:
+    """End what a test that fails leaves behind; Python would wait for it."""
+    yield
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
+
+
+class Near:
+    """A side in this process."""
+
+    def __init__(self, make: Callable, *args: object) -> None:
+        self.ask, self.startup, self.close = make(*args), 0.5, lambda: None
+
+
+def cells(text: str) -> list[list[str]]:
+    """The header and the rows of a table in Markdown whose columns are aligned."""
+    lines = text.splitlines()
+    assert len({tuple(i for i, char in enumerate(line) if char == "|") for line in lines}) == 1
+    assert re.fullmatch(r"\| -+ (\| -+: )*\|", lines.pop(1))
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+
+
+def mean_loss(loss: Callable[[Tensor, Tensor], Tensor], ids: Tensor, window: int) -> float:
+    """The mean over all of `ids` but the first, one window after the other."""
+    total = 0.0
+    for start in range(0, len(ids) - 1, window):
+        part = ids[start : start + window + 1].long()
+        total += loss(part[None, :-1], part[None, 1:]).item() * (len(part) - 1)
+    return total / (len(ids) - 1)
+
+
+def test_tables_ratios_and_counts() -> None:
+    rows = [["a", "1,234", "-", "x"], ["a longer name", "5", "7.25", "y"]]
+    text = bench.table(["name", "n", "speed", "z"], rows)
+    assert cells(text) == [["name", "n", "speed", "z"], *rows]
+    assert "| a  " in text and "|     5 |" in text
+    assert bench.median_ratio([1, 2, 4], [3, 4, 40]) == 3  # not 4 / 2
+    assert bench.median_ratio([2, 5], [1, 20]) == 2.25
+    assert bench.count("12") == 12
+    for wrong in ("0", "-1", "x", "1.5", ""):
+        with pytest.raises(bench.argparse.ArgumentTypeError, match=f"at least 1, not {wrong}$"):
+            bench.count(wrong)
+
+
+def test_what_is_published(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    machine = bench.machine(CPU)
+    keys = {"date", "processor", "instructions", "cores", "threads", "system", "python", "torch"}
+    assert machine.keys() == keys and all(machine.values())
+    result = {"machine": machine, "found": [1.5, {"é": None}]}
+    figure = Figure(figsize=(3, 2))
+    bench.publish(tmp_path / "a/b", "c", result=result, tables=["one", "two"], figure=figure)
+    assert {path.name for path in (tmp_path / "a/b").iterdir()} == {"c.md", "c.json", "c.png"}
+    text = (tmp_path / "a/b/c.md").read_text()
+    assert text.endswith("\n\none\n\ntwo\n") and text in capsys.readouterr().out
+    assert all(f"{key} {value}" in text.splitlines()[0] for key, value in machine.items())
+    assert json.loads((tmp_path / "a/b/c.json").read_text()) == result
+    assert imread(tmp_path / "a/b/c.png").shape[:2] == (220, 330)
+
+
+def test_a_side_answers_until_it_fails(children: None) -> None:
+    side = bench.Side(partial, divmod)
+    assert side.startup > 0
+    assert side.child.daemon  # with --debug, Python would wait for any other child for ever
+    assert [side.ask(7, 2), side.ask(9, 5)] == [(3, 1), (1, 4)]
+    with pytest.raises(Fault, match=r"^a benchmark's child process failed: ZeroDivisionError: .*$"):
+        side.ask(1, 0)
+    with pytest.raises(Fault, match=r"^a benchmark's child process failed: ValueError: .*'x'$"):
+        bench.Side(int, "x")
+
+
+def test_a_side_that_dies(children: None) -> None:
+    before = np.ones(1 << 26)  # 512 MB, which are none of the child's
+    side = bench.Side(partial, bench.peak_memory)
+    assert 10 < side.ask(CPU) < before.nbytes / 2**20
+    os.kill(side.child.pid, signal.SIGSTOP)  # so that it dies with a question unread
+    side.link.send((CPU,))
+    side.child.kill()  # as the system does where memory is short
+    side.child.join()
+    for tell in (side.receive, partial(side.ask, CPU)):
+        with pytest.raises(Fault, match="child process died"):
+            tell()
+    side = bench.Side(partial, os._exit)
+    with pytest.raises(Fault, match="child process died"):
+        side.ask(0)
+
+
+def test_a_child_ends_quietly_with_its_parent() -> None:
+    here, there = multiprocessing.Pipe()
+    with ThreadPoolExecutor() as pool:
+        life = pool.submit(bench.serve, there, time.time(), partial, (divmod,))
+        assert here.recv()[0]
+        here.close()
+        life.result()
+
+
+def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10.0]
+    times = SimpleNamespace(time=lambda: 100 + now[0], perf_counter=lambda: now[0])
+    monkeypatch.setattr(curve, "time", times)
+    clock, told = curve.Clock(born=103.0), []
+    for pause, act in enumerate([clock.stop, clock.go, clock.go, clock.stop, clock.stop, clock.go]):
+        now[0] += 2**pause
+        act()
+        told.append((clock.startup, clock.seconds))
+    assert told == [(0, 0), (10, 0), (10, 0), (10, 12), (10, 12), (10, 12)]  # 12: 4 + 8
+    now[0] += 64
+    made = curve.Curve(clock, lambda window: now.append(now.pop() + 500) or 7)
+    made.add(3)
+    made.add(4)
+    at = {"seconds": 76, "total_seconds": 86, "val_loss": 7}
+    assert made.points == [{"step": 3, **at}, {"step": 4, **at}]
+
+
+class Odd(nn.Module):
+    """A model whose loss depends on all it is given, and on where in the window that is."""
+
+    config = SimpleNamespace(block_size=100)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.1, dtype=torch.float64))
+
+    def forward(self, idx: Tensor, targets: Tensor) -> tuple[None, Tensor]:
+        return None, (self.scale * idx + targets * torch.arange(idx.shape[1])).mean()
+
+
+@pytest.mark.parametrize("window", [7, 16384, 20000, None])
+@pytest.mark.parametrize("length", [2, 71, 72, 100, 101, 16301, 16385, 16390, 40000])
+def test_a_full_pass(length: int, window: int | None) -> None:
+    ids = torch.randint(9, (length,), generator=torch.Generator().manual_seed(length))
+    model = Odd()
+    expected = mean_loss(lambda *pair: model(*pair)[1], ids, window or 100)
+    assert curve.full_pass(model, ids, window) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_run_of_the_peer(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--device=cpu", "--block_size=40", "--max_iters=150")
+    monkeypatch.setattr(nanogpt, "CPU_RECIPE", options)
+    monkeypatch.setattr(time_to_loss, "THEIR_EVERY", 50)
+    before = contents(peer)
+    found = time_to_loss.their_curve(peer, CPU)
+    assert contents(peer) == before
+    ids = np.array([sorted(set(TEXT)).index(char) for char in TEXT[1800:]])
+
+    def expected(step: int, window: int) -> float:
+        each = 0.01 * (np.arange(199) % window) + 0.1 * ids[1:] + 0.03 * ids[:-1]
+        return pytest.approx(3 - 0.001 * step + each.mean(), rel=1e-5)
+
+    assert [point["step"] for point in found["points"]] == [50, 100, 150]
+    for point in found["points"]:
+        assert point["seconds"] == point["step"]
+        assert point["total_seconds"] == found["startup_seconds"] + point["seconds"] > point["step"]
+        assert point["val_loss"] == expected(point["step"], 40)
+    assert found["val_loss_64"] == expected(151, 64)
+
+
+def test_a_run_of_ours(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = [f"model.{name}={value}" for name, value in SHAPE.items()]
+    overrides += ["model.block_size=96", "train.batch_size=4", "train.max_steps=5"]
+    overrides += ["train.dtype=float32", f"data.dataset={Path('text.txt').resolve()}"]
+    monkeypatch.setattr(time_to_loss, "POINTS", 2)
+    found = time_to_loss.our_curve(CPU, overrides, 3)
+    trainer = ours.trainer([*overrides, "train.seed=3"], "cpu")
+
+    @torch.inference_mode()
+    def loss(idx: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(trainer.model(idx), targets)
+
+    seconds, points = 0, {point["step"]: point for point in found["points"]}
+    assert list(points) == [2, 4, 5]
+    for step in range(1, 6):
+        trainer.update()
+        if step in points:
+            point, expected = points[step], mean_loss(loss, trainer.corpus.val, 96)
+            assert point["val_loss"] == pytest.approx(expected, rel=1e-5)
+            assert point["total_seconds"] == found["startup_seconds"] + point["seconds"]
+            assert seconds < (seconds := point["seconds"]) < point["total_seconds"]
+    expected = mean_loss(loss, trainer.corpus.val, 64)
+    assert found["val_loss_64"] == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(Fault, match=r"the run of ours failed: .*gone"):
+        time_to_loss.curve("ours", 1, "cpu", "data.dataset=gone")
+
+
+def a_run(startup: float, alike: float, *points: tuple[float, float]) -> dict:
+    """A run of evaluations (training seconds, val_loss) and a last loss in windows of 64."""
+    keys = ("seconds", "total_seconds", "val_loss")
+    rows = [dict(zip(keys, (x, startup + x, loss), strict=True)) for x, loss in points]
+    return {"startup_seconds": startup, "points": rows, "val_loss_64": alike}
+
+
+FIRST = a_run(2, 1.875, (10, 2.1), (20, 1.9), (30, 1.85))
+SECOND = a_run(4, 2, (10, 2), (20, 1.95), (40, 1.8))
+OURS = a_run(1, 1.5, (1, 2.05), (2, 1.9), (3, 1.7), (5, 1.75))
+
+
+def test_times_and_losses_by_hand() -> None:
+    assert time_to_loss.seconds_to(1.9, FIRST, "total_seconds") == 22
+    assert time_to_loss.seconds_to(1.9, FIRST, "seconds") == 20
+    assert time_to_loss.seconds_to(1.7, OURS, "total_seconds") == 4
+    assert time_to_loss.seconds_to(1.84, FIRST, "seconds") == math.inf
+    assert time_to_loss.loss_at(14, SECOND, "val_loss") == 2
+    assert time_to_loss.loss_at(99, OURS, "val_loss") == 1.7
+    assert time_to_loss.loss_at(1.5, OURS, "val_loss") == math.inf
+
+
+def test_tables_of_times_and_losses() -> None:
+    late = a_run(3, 1.625, (1, 2.5), (100, 1.475))
+    found = {"nanoGPT": [FIRST, SECOND], "a": [OURS], "b": [late]}
+    header, *rows = cells(time_to_loss.time_table(found))
+    assert header[1:] == ["2", "1.9", "1.8", "1.7", "1.6", "1.55", "1.5", "1.47"]
+    times = "times faster than nanoGPT's best to 1.9"
+    assert rows == [
+        ["nanoGPT", "18.0", "33.0", *"------"],
+        ["a", "3.0", "3.0", "4.0", "4.0", *"----"],
+        [times, "7.3", "7.3", "5.5", "5.5", *"----"],
+        ["b", *["103.0"] * 7, "-"],
+        [times, *["0.2"] * 7, "-"],
+    ]
+    header, *rows = cells(time_to_loss.loss_table(found))
+    assert header[-2:] == ["in windows of 64", "best by 38 s"]
+    assert rows == [
+        ["nanoGPT", "3.0", "35.0", "38.0", "1.8500 1.8000", "1.9375", "1.9000"],
+        ["a", "1.0", "5.0", "6.0", "1.7000", "1.5000", "1.7000"],
+        ["b", "3.0", "100.0", "103.0", "1.4750", "1.6250", "2.5000"],
+    ]
+    alone = {"a": [OURS, a_run(2, 3, (1, 2.5))]}  # which never got there
+    assert cells(time_to_loss.time_table(alone))[1:] == [["a", *"--------"]]
+    assert cells(time_to_loss.loss_table(alone))[1][1:] == ["1.5", "3.0", "4.5", "1.7000 2.5000"]
+    never = {"nanoGPT": [a_run(1, 2, (3, 1.95)), a_run(1, 2, (8, 1.92))], "a": [OURS]}
+    whole = "times faster than a whole run of nanoGPT, which ends above 1.9"
+    assert cells(time_to_loss.time_table(never))[1:] == [
+        ["nanoGPT", "6.5", *"-------"],
+        ["a", "3.0", "3.0", "4.0", "4.0", *"----"],
+        [whole, "1.3", "1.3", "1.0", "1.0", *"----"],
+    ]
+
+
+def test_speed_of_training_by_hand() -> None:
+    shape = {"n_layer": 2, "n_embd": 3, "block_size": 5, "batch_size": 4}
+    assert train_speed.flops(1000, shape) == 6360
+    one = {"seconds_a_step": [0.001, 0.002, 0.004], "memory_mb": 1234.4, "weights": 1_000_000}
+    two = {"seconds_a_step": [0.003, 0.003, 0.016], "memory_mb": 7, "weights": 2_000_000}
+    peaks = {"float32": 1.2e11, "bfloat16": 2.4e11}
+    found = {"shape": shape, "peak_flops": peaks, "sides": {"ours": one, "nanoGPT": two}}
+    title, peak, table = train_speed.describe("wee", found).split("\n\n")
+    assert title == "**wee**: n_layer 2, n_embd 3, block_size 5, batch_size 4"
+    assert peak.endswith(": float32 120, bfloat16 240")
+    assert cells(table)[1:] == train_speed.summary(found)
+    assert cells(table)[1:] == [
+        ["ours", "10,000", "3.00", "60", "25%", "1,234"],
+        ["nanoGPT", "6,667", "1.00", "80", "33%", "7"],
+    ]
+    del found["sides"]["nanoGPT"]
+    assert [row[2] for row in train_speed.summary(found)] == ["-"]
+
+
+def test_speed_of_writing_by_hand() -> None:
+    first = {"ours": [1, 2, 4], "ours, --window half": [1, 1, 1]}
+    second = {"ours": [2, 2, 2], "ours, --window half": [0.5, 1, 2]}
+    found = {
+        "jobs": {sample_speed.FILLING: (1, 64), "10 x 500": (10, 500)},
+        "seconds": {sample_speed.FILLING: first, "10 x 500": second},
+        "same_characters": {},
+    }
+    header, *rows = cells(sample_speed.describe("wee", found))
+    assert header == ["wee, characters/s", "ours", "ours, --window half"]
+    assert rows == [[sample_speed.FILLING, "32", "64"], ["10 x 500", "2,500", "5,000"]]
+    first["nanoGPT"], second["nanoGPT"] = [8, 8, 8], [5, 10, 20]
+    found["same_characters"] = {sample_speed.FILLING: [64, 9, 64]}
+    header, *rows = cells(sample_speed.describe("wee", found))
+    assert header[3:] == ["nanoGPT", "ratio", "ratio, half", "same text as nanoGPT"]
+    assert rows[0][1:] == ["32", "64", "8", "4.0", "8.0", "9 of 64"]
+    assert rows[1][1:] == ["2,500", "5,000", "500", "5.0", "10.0", "-"]
+
+
+def test_speed_of_training(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, with sides in this process."""
+    monkeypatch.setattr(train_speed, "Side", Near)
+    monkeypatch.setattr(train_speed, "PEAK_SIZE", 8)
+    monkeypatch.setattr(train_speed, "SHAPES", {"small": SHAPE, "baby": {**SHAPE, "n_layer": 3}})
+    monkeypatch.setattr(train_speed, "BATCH_SIZE", {"small": 3, "baby": 5})
+    argv = ("--rounds", 4, "--device", "cpu", "--out", "out", "--nanogpt", peer)
+    before = contents(peer)
+    status, out, err = call(train_speed.main, *argv)
+    assert (status, err, contents(peer)) == (0, "", before)
+    found = json.loads(Path("out/train_speed.json").read_text())
+    for name, n_layer, rounds in (("small", 1, 4), ("baby", 3, 1)):
+        sides = found[name]["sides"]
+        assert list(sides) == ["ours", "ours, Muon", "nanoGPT"]
+        assert {len(side["seconds_a_step"]) for side in sides.values()} == {rounds}
+        weights = n_layer * (4 * 8 * 8 + 2 * 8 * 32 + 2 * 8) + 8 + 8 * len(set(TEXT))
+        assert [side["weights"] for side in sides.values()] == [weights, weights, 1234]
+        assert train_speed.describe(name, found[name]) in out
+    assert Path("out/train_speed.md").read_text() in out
+    assert (imread("out/train_speed.png") != 1).any()
+
+
+def test_speed_of_writing(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, with sides in this process; the peer writes as ours but for one character."""
+
+    def parrot(shape: str, name: str, path: Path) -> Callable:
+        write = sample_speed.our_side(shape, name, "slide")
+
+        def answer(texts: int, length: int, seed: int) -> dict:
+            found = write(texts, length, seed)
+            if length == 9:
+                found["ids"][0][5] += 1
+            return found
+
+        return answer
+
+    jobs = {sample_speed.FILLING: (1, None), "1 x 9": (1, 9), "2 x 7": (2, 7)}
+    monkeypatch.setattr(sample_speed, "Side", Near)
+    monkeypatch.setattr(sample_speed, "their_side", parrot)
+    monkeypatch.setattr(sample_speed, "SHAPES", {"small": SHAPE})
+    monkeypatch.setattr(sample_speed, "JOBS", jobs)
+    argv = ("--rounds", 1, "--device", "cpu", "--out", "out", "--nanogpt", peer)
+    before = contents(peer)
+    status, out, err = call(sample_speed.main, *argv)
+    assert (status, err, contents(peer)) == (0, "", before)
+    found = json.loads(Path("out/sample_speed.json").read_text())
+    assert found["small"]["same_characters"] == {sample_speed.FILLING: [6], "1 x 9": [5]}
+    _, start, table, _ = out.strip().split("\n\n")
+    seconds = found["startup_seconds"]
+    assert cells(start)[1:] == [[side, f"{seconds[side][0]:.2f}"] for side in ("ours", "nanoGPT")]
+    assert table == sample_speed.describe("small", found["small"])
+    assert (imread("out/sample_speed.png") != 1).any()
+
+
+def test_the_weights_mean_the_same_to_gpt2() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = {"vocab_size": 13, "n_embd": 12, "n_layer": 2, "n_head": 3}
+    kinds = {"position": "learned", "activation": "gelu_tanh", "tie_weights": True}
+    model = tiny_gpt(**sizes, **kinds).double()
+    peer = GPT2LMHeadModel(GPT2Config(**sizes, n_positions=6, n_inner=11, eos_token_id=0))
+    mapped = nanogpt.weights(model)
+    turned = re.compile(r"(attn|mlp)\.c_\w+\.weight$")  # which transformers has as (in, out)
+    given = {name: w.T if turned.search(name) else w for name, w in mapped.items()}
+    missing, unexpected = peer.double().eval().load_state_dict(given, strict=False)
+    assert not unexpected and all(name.endswith(".bias") for name in missing)
+    for name in missing:
+        nn.init.zeros_(peer.get_parameter(name))
+    idx = torch.randint(13, (4, 6), generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(model(idx), peer(idx).logits)
+    assert mapped.pop("lm_head.weight") is not None
+    assert sum(weight.numel() for weight in mapped.values()) == model.parameter_count()
+
+
+@pytest.mark.parametrize("part", PEER)
+def test_what_a_checkout_lacks(part: str, peer: Path) -> None:
+    nanogpt.check(None)
+    nanogpt.check(peer)
+    (peer / part).unlink()
+    with pytest.raises(UserError, match=rf"^--nanogpt \S+/peer has no {re.escape(part)}; give the"):
+        nanogpt.check(peer)
+
+
+@BENCHMARKS
+@pytest.mark.parametrize(
+    ("line", "said"),
+    {
+        "--nanogpt gone": "--nanogpt gone has no ",
+        "--nanogpt peer/train.py": "--nanogpt peer/train.py has no ",
+        "--device cuda": "--device cuda is not available",
+        "--rounds 0 --seeds 0": "must be a whole number of at least 1, not 0",
+        "surplus": "surplus",
+    }.items(),
+)
+def test_refusals(
+    module: ModuleType,
+    line: str,
+    said: str,
+    peer: Path,
+    call: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One sentence, before anything is measured or written."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("Side", "startup", "curve"):
+        monkeypatch.setattr(module, name, lambda *args: pytest.fail("measured"), raising=False)
+    before = contents(Path())
+    status, out, err = call(module.main, "--out=out", *line.split())
+    assert (status, out, err.count("\n"), contents(Path())) == (2, "", 1, before)
+    assert err.startswith(f"python -m {module.__name__}: ") and said in err

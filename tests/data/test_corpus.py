@@ -1,0 +1,438 @@
+"""A text as ids, against Python's own decoding, and its windows, where each id is its position."""
+
+import hashlib
+import math
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from data import aab, corpus
+from data.corpus import Batches, Corpus, eval_windows
+from system.errors import Fault, UserError
+from system.settings import DataConfig
+from tests.helpers.runs import room_for
+
+CPU = torch.device("cpu")
+often = settings(max_examples=200, deadline=None, derandomize=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all examples of a hypothesis test."""
+    return tmp_path_factory.mktemp("texts")
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    """A file with that content, to the byte."""
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def load(path: Path, block_size: int = 3, chars: str | None = None, **data: object) -> Corpus:
+    """The corpus of a file or folder."""
+    config = DataConfig(dataset=str(path), **data)
+    scratch = path.parent / "run" / "ids.bin"
+    return corpus.load(config, block_size, CPU, chars=chars, scratch=scratch)
+
+
+def text_of(loaded: Corpus) -> str:
+    """What a corpus says."""
+    return loaded.tokenizer.decode(torch.cat([loaded.train, loaded.val]))
+
+
+@pytest.fixture
+def tiny_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read four bytes at a time."""
+    monkeypatch.setattr(corpus, "PIECE", 4)
+
+
+# What is read
+
+TEXT = "Ein Schäfer\r\nzählt: 10 €\r\0🐑🐑\n" * 2  # 58 characters
+
+
+@pytest.mark.parametrize(("share", "val_size"), [(0.1, 5), (0.25, 14), (0.75, 43)])
+def test_end_of_the_text_is_for_validation(
+    tmp_path: Path, tiny_pieces: None, share: float, val_size: int
+) -> None:
+    loaded = load(write(tmp_path / "text", TEXT), val_fraction=share)
+    assert loaded.tokenizer.decode(loaded.train) == TEXT[:-val_size]
+    assert loaded.tokenizer.decode(loaded.val) == TEXT[-val_size:]
+    assert loaded.tokenizer.chars == "".join(sorted(set(TEXT)))
+    assert loaded.train.dtype == loaded.val.dtype == torch.uint8
+
+
+def test_folder_is_its_texts_in_the_order_of_their_names(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    (texts / "folder.txt").mkdir(parents=True)
+    for name in ("b.txt", "a.md", "c.txt", "a.txt", "B.txt"):
+        write(texts / name, f"\ufeff{name} " * 10)  # of two byte order marks only the first
+    names = ("B.txt", "a.txt", "b.txt", "c.txt")
+    inner = [f"{name} \ufeff" * 9 + f"{name} " for name in names]
+    assert text_of(load(texts)) == "".join(inner)
+
+
+tricky = st.text(alphabet="ab\r\né€🐑\ufeff\0")
+
+
+@often
+@given(texts=st.lists(tricky, min_size=1, max_size=3), piece=st.integers(3, 9), lf=st.booleans())
+@example(texts=["\ufeff\ufeffa\r", "\n\r"], piece=9, lf=True)
+def test_pieces_make_the_whole(folder: Path, texts: list[str], piece: int, lf: bool) -> None:
+    for old in folder.iterdir():
+        old.unlink()
+    raws = [write(folder / f"{i}.txt", text).read_bytes() for i, text in enumerate(texts)]
+    whole = "".join(raw.decode("utf-8-sig") for raw in raws)
+    if lf:
+        whole = whole.replace("\r\n", "\n").replace("\r", "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "PIECE", piece)  # a byte order mark is three bytes
+        config = DataConfig(dataset=str(folder), normalize_newlines=lf)
+        assert "".join(corpus.read_text(config)) == whole
+        found, length, fingerprint = corpus.survey(config)
+    assert found == "".join(sorted(set(whole)))
+    assert length == len(whole)
+    assert fingerprint == hashlib.sha256(whole.encode()).hexdigest()
+
+
+def test_normalized_newlines_reach_the_ids(tmp_path: Path, tiny_pieces: None) -> None:
+    loaded = load(write(tmp_path / "text", TEXT), normalize_newlines=True)
+    assert text_of(loaded) == "Ein Schäfer\nzählt: 10 €\n\0🐑🐑\n" * 2
+
+
+def test_fingerprint_follows_the_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "text", TEXT)
+    before = load(path).fingerprint
+    assert before == hashlib.sha256(TEXT.encode()).hexdigest()
+    assert load(path, chars="QX" + "".join(sorted(set(TEXT)))).fingerprint == before
+    assert load(write(path, TEXT[:-1] + "e")).fingerprint != before
+
+
+def test_fingerprint_notices_a_change_behind_the_first_piece(tmp_path: Path) -> None:
+    text = "ab" * 600_000
+    assert len(text) > corpus.PIECE
+    before = load(write(tmp_path / "text", text)).fingerprint
+    assert load(write(tmp_path / "text", text[:-2] + "ba")).fingerprint != before
+
+
+def test_fingerprint_notices_files_that_swap_their_names(tmp_path: Path) -> None:
+    (texts := tmp_path / "texts").mkdir()
+    a, b = write(texts / "a.txt", "Anna" * 20), write(texts / "b.txt", "Otto" * 20)
+    before = load(texts).fingerprint
+    for old, new in ((a, "c"), (b, "a.txt"), (texts / "c", "b.txt")):
+        old.rename(texts / new)
+    assert (a.read_bytes(), b.read_bytes()) == (b"Otto" * 20, b"Anna" * 20)
+    assert load(texts).fingerprint != before
+
+
+def test_large_vocabulary(tmp_path: Path) -> None:
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 257))) * 2
+    loaded = load(write(tmp_path / "text", text), block_size=50)
+    assert loaded.train.dtype == torch.int32
+    assert text_of(loaded) == text
+
+
+@pytest.mark.parametrize("text", [TEXT, "".join(map(chr, range(0x4E00, 0x4E00 + 257)))])
+def test_mapped_ids_are_equal_and_leave_no_file(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path / "text", text)
+    scratch = tmp_path / "run" / "ids.bin"
+    plain = load(path)
+    assert plain.train.untyped_storage().filename is None
+    for _ in range(2):
+        mapped = load(path, map_above_mb=0)
+        assert mapped.train.untyped_storage().filename == str(scratch)
+        assert mapped.train.equal(plain.train)
+        assert mapped.val.equal(plain.val)
+        assert list(scratch.parent.iterdir()) == []
+        write(scratch, b"left by a run that was killed")
+
+
+def test_mapped_ids_go_through_no_link(tmp_path: Path) -> None:
+    outside = write(tmp_path / "outside", "mine")
+    scratch = tmp_path / "run" / "ids.bin"
+    scratch.parent.mkdir()
+    scratch.symlink_to(outside)
+    assert text_of(load(write(tmp_path / "text", TEXT), map_above_mb=0)) == TEXT
+    assert outside.read_bytes() == b"mine"
+    assert list(scratch.parent.iterdir()) == []
+
+
+@pytest.fixture
+def long_text(tmp_path: Path) -> Path:
+    """A text with 370,080 bytes of ids, four for each."""
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 257))) * 360
+    return write(tmp_path / "text", text)
+
+
+def no_room(text: Path, reason: str) -> None:
+    """Check that mapping the ids of `long_text` is a Fault, and that nothing stays of them."""
+    with pytest.raises(Fault) as caught:
+        load(text, map_above_mb=0)
+    assert str(caught.value) == (
+        f"{text.parent / 'run' / 'ids.bin'} cannot hold the ids of the text: {reason}; "
+        "it needs 0.4 MB of room, or raise data.map_above_mb"
+    )
+    assert not list(text.parent.glob("run/*"))
+
+
+def test_no_room_for_mapped_ids(long_text: Path) -> None:
+    for size in (0, 1, 200_000, 370_079):
+        with room_for(size):
+            no_room(long_text, "File too large")
+    with room_for(370_080):
+        assert len(load(long_text, map_above_mb=0).train) == 83_268
+
+
+def test_no_folder_and_no_mapping_for_mapped_ids(
+    long_text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write(long_text.with_name("run"), "a file where the folder should be")
+    no_room(long_text, "File exists")
+    run.unlink()
+
+    def fail(*args: object, **kwargs: object) -> Tensor:
+        raise RuntimeError("No such device")
+
+    monkeypatch.setattr(torch, "from_file", fail)  # as on some network drives
+    no_room(long_text, "No such device")
+
+
+def test_given_vocabulary_is_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "text", "abba" * 20)
+    assert load(path, chars="bxa").train[:4].tolist() == [2, 0, 0, 2]
+    with pytest.raises(UserError, match=r"the text has 'b' \(U\+0062\) not among the 2 known to"):
+        load(path, chars="xa")
+
+
+def test_named_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert text_of(load(Path("aab"))) == "aab" * 200
+    monkeypatch.setattr(corpus.tiny_shakespeare, "fetch", lambda: write(tmp_path / "ts", TEXT))
+    assert text_of(load(Path("tiny_shakespeare"))) == TEXT
+
+
+def test_rule_of_the_aab_task_is_its_text() -> None:
+    text = aab.text(31)
+    assert text == "aabaabaabaabaabaabaabaabaabaaba"
+    assert [aab.rule(text[:i]) for i in range(2, 31)] == list(text[2:])
+    assert set(text) == set(aab.LETTERS)
+
+
+# What is refused
+
+NOT_UTF8 = [
+    (b"\xffabc", 0),
+    (b"ab\xc3\xa9\xe9 caf\xc3\xa9", 4),
+    (b"0123456789\x80", 10),  # in the third piece of four bytes
+    (b"012\xf0\x9f\x90x", 3),  # a character begun in one piece and broken in the next
+    (b"0123456\xe2\x82", 7),  # a final character cut off
+    (b"\xef\xbb\xbfab\xff", 5),  # behind a byte order mark
+    ("ROMEO".encode("utf-16"), 0),
+]
+
+
+@pytest.mark.parametrize(("raw", "offset"), NOT_UTF8)
+def test_not_utf8_is_refused(tmp_path: Path, tiny_pieces: None, raw: bytes, offset: int) -> None:
+    with pytest.raises(UserError, match=rf"text is not UTF-8 at byte offset {offset}; save it as"):
+        load(write(tmp_path / "text", raw))
+
+
+@often
+@given(raw=st.binary(), piece=st.integers(1, 9))
+@example(raw=b"\xf0\x9f\x90", piece=2)
+def test_offset_is_that_of_the_whole_file(folder: Path, raw: bytes, piece: int) -> None:
+    path = write(folder / "raw", raw)
+    try:
+        raw.decode()
+        wanted = None
+    except UnicodeDecodeError as error:
+        wanted = error.start
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "PIECE", piece)
+        try:
+            list(corpus.read_file(path))
+            found = None
+        except UserError as error:
+            found = int(re.search(r"byte offset (\d+);", str(error))[1])
+    assert found == wanted
+
+
+def test_a_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "mine.txt", TEXT)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert corpus.source_files("~/mine.txt") == [tmp_path / "mine.txt"]
+
+
+@pytest.mark.parametrize("map_above_mb", [0, 1])
+@pytest.mark.parametrize(("change", "reason"), [("a" * 9, "changed while"), ("é", "not among")])
+def test_text_that_changes_meanwhile_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, reason: str, map_above_mb: int
+) -> None:
+    path, survey = write(tmp_path / "text", "ab" * 20), corpus.survey
+
+    def survey_and_change(config: DataConfig) -> tuple[str, int, str]:
+        found = survey(config)
+        write(path, "ab" * 20 + change)
+        return found
+
+    monkeypatch.setattr(corpus, "survey", survey_and_change)
+    with pytest.raises(UserError, match=reason):
+        load(path, map_above_mb=map_above_mb)
+    assert not list(tmp_path.glob("run/*"))
+
+
+def refused(dataset: Path | str, reason: str) -> None:
+    """Check that the dataset is refused for that reason."""
+    with pytest.raises(UserError, match=reason):
+        load(Path(dataset))
+
+
+def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
+    refused(write(tmp_path / "empty", ""), r"empty has 0 characters, .*model\.block_size=3")
+    refused(write(tmp_path / "mark", "\ufeff"), "mark has 0 characters")
+    refused(tmp_path / "gone.txt", r"gone\.txt is not .* no file or folder to read \(No such file")
+    refused("First Citizen: " * 20, r"no file or folder to read \(File name too long\)")
+    refused(tmp_path, r"has no \.txt file; put the text there")
+    refused("/dev/null", "no ordinary file; copy the text into one")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    refused(tmp_path / "pipe", "pipe is no ordinary file")
+
+
+def test_folder_holds_what_it_gives(tmp_path: Path) -> None:
+    (texts := tmp_path / "texts").mkdir()
+    write(texts / "a.txt", "a" * 30)
+    (texts / "b.txt").symlink_to("a.txt")
+    (tmp_path / "link").symlink_to(texts)
+    for folder in (texts, tmp_path / "link", texts / ".." / "texts"):
+        assert text_of(load(folder)) == "a" * 60
+    outside = write(tmp_path / "texts.txt", "secret " * 20)
+    for target in (outside, Path("../texts.txt"), tmp_path / "link2"):
+        (tmp_path / "link2").unlink(missing_ok=True)
+        (tmp_path / "link2").symlink_to(outside)
+        (texts / "c.txt").unlink(missing_ok=True)
+        (texts / "c.txt").symlink_to(target)
+        refused(texts, f"texts/c.txt leads out of .*texts, to {outside}; copy the text into it")
+
+
+def test_unreadable_file_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "locked", TEXT)
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read everything")
+    refused(path, "locked cannot be read: Permission denied")
+
+
+def test_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        list(corpus.read_file(tmp_path))
+
+
+@often
+@given(share=st.floats(0.001, 0.999), block_size=st.integers(1, 500))
+@example(share=0.29, block_size=28)
+def test_needed_length_suffices(share: float, block_size: int) -> None:
+    config = DataConfig(dataset="short.txt", val_fraction=share)
+    with pytest.raises(UserError, match=rf"short\.txt has 1 .*\.block_size={block_size}") as caught:
+        corpus.check_length(config, 1, block_size)
+    needed = int(re.search(r"(\d+) are needed", str(caught.value))[1])
+    train_size = corpus.check_length(config, needed, block_size)
+    assert block_size < train_size < needed - block_size
+    with pytest.raises(UserError):
+        corpus.check_length(config, needed - math.ceil(2 / min(share, 1 - share)), block_size)
+
+
+# Training windows: the ids are positions, so that a window says where it is
+
+shapes = {
+    "block_size": st.integers(1, 12),
+    "extra": st.integers(1, 60),
+    "batch_size": st.integers(1, 9),
+    "seed": st.integers(0, 2**31 - 1),
+}
+
+
+def batches_of(block_size: int, extra: int, batch_size: int, seed: int) -> Batches:
+    """Batches over positions, of which there are `extra` more than fit into one window."""
+    return Batches(
+        torch.arange(block_size + extra, dtype=torch.int32), batch_size, block_size, seed
+    )
+
+
+@often
+@given(step=st.integers(0, 10**6), **shapes)
+@example(step=0, block_size=7, extra=1, batch_size=5, seed=3)
+def test_window_is_a_stretch_of_the_text(step: int, **shape: int) -> None:
+    batches = batches_of(**shape)
+    idx, targets = batches(step, CPU)
+    B, T = shape["batch_size"], shape["block_size"]
+    assert idx.dtype == targets.dtype == torch.int64
+    assert idx.shape == targets.shape == (B, T)
+    assert torch.equal(idx, idx[:, :1] + torch.arange(T))
+    assert torch.equal(targets, idx + 1)
+    assert idx.min() >= 0
+    assert targets.max() < len(batches.ids)
+
+
+def windows_of(batches: Batches, epoch: int) -> Tensor:
+    """The targets of an epoch, a row for each window."""
+    first, last = epoch * batches.windows, (epoch + 1) * batches.windows
+    B = batches.batch_size
+    steps = range(first // B, (last - 1) // B + 1)
+    rows = torch.cat([batches(step, CPU)[1] for step in steps])
+    return rows[first - steps[0] * B :][: batches.windows]
+
+
+@often
+@given(epoch=st.integers(0, 20), **shapes)
+def test_no_character_twice_in_an_epoch(epoch: int, **shape: int) -> None:
+    batches = batches_of(**shape)
+    targets = windows_of(batches, epoch).flatten()
+    assert len(targets.unique()) == len(targets)
+    left_out = len(batches.ids) - 1 - len(targets)
+    assert left_out < 2 * shape["block_size"]
+
+
+def test_batch_depends_on_seed_and_step_only() -> None:
+    def fresh() -> Batches:
+        return batches_of(block_size=5, extra=58, batch_size=4, seed=2)  # 11 windows
+
+    used = fresh()
+    for step in (7, 0, 3, 7, 2):
+        for found, wanted in zip(used(step, CPU), fresh()(step, CPU), strict=True):
+            assert torch.equal(found, wanted)
+
+
+def test_epochs_and_seeds_differ() -> None:
+    orders = []
+    for seed in (1, 2):
+        batches = batches_of(block_size=5, extra=500, batch_size=4, seed=seed)
+        orders += [tuple(windows_of(batches, epoch)[:, 0].tolist()) for epoch in range(8)]
+    assert len(set(orders)) == 16
+    assert {order[0] % 5 for order in orders} == set(range(5))  # epochs start anywhere
+    assert all(list(order) != sorted(order) for order in orders)
+
+
+# Evaluation windows
+
+
+@often
+@given(length=st.integers(1, 70), block_size=st.integers(1, 12), rows=st.integers(1, 6))
+def test_evaluation_sees_every_target_once(length: int, block_size: int, rows: int) -> None:
+    ids = torch.arange(length, dtype=torch.int32)
+    seen = list(eval_windows(ids, block_size, rows))
+    assert all(idx.dtype == targets.dtype == torch.int64 for idx, targets in seen)
+    assert all(torch.equal(targets, idx + 1) for idx, targets in seen)
+    assert torch.equal(torch.cat([targets.flatten() for _, targets in seen] or [ids[1:]]), ids[1:])
+    full, rest = divmod(length - 1, block_size)
+    heights = [min(rows, full - first) for first in range(0, full, rows)]
+    shapes = [(height, block_size) for height in heights] + [(1, rest)] * (rest > 0)
+    assert [tuple(idx.shape) for idx, _ in seen] == shapes

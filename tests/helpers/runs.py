@@ -1,0 +1,84 @@
+"""A run small enough for a test, and what to compare runs by."""
+
+import contextlib
+import hashlib
+import json
+import random
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.trainer import Trainer
+
+SETTINGS = """
+model: {block_size: 8, n_layer: 2, n_head: 2, n_embd: 8, dropout: 0.1}
+data: {dataset: text.txt, val_fraction: 0.25}
+optim: {learning_rate: 0.03, warmup_steps: 2}
+train: {max_steps: 10, batch_size: 4, grad_accum: 2, eval_every: 4, dtype: float32}
+"""
+TEXT = "".join(random.Random(1).choices("abcdefg \n", k=400))  # nothing to learn but by heart
+RUN = Path("checkpoints/tiny")
+
+
+def exact(value: Any) -> Any:
+    """`value` with its tensors as bytes, so that == means equal bit for bit."""
+    if isinstance(value, torch.Tensor):
+        about = (str(value.dtype), value.shape, value.stride(), value.requires_grad)
+        return *about, value.detach().numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: exact(item) for key, item in value.items()}
+    return [exact(item) for item in value] if isinstance(value, list) else value
+
+
+def records(folder: Path) -> list[dict[str, float]]:
+    """The evaluations of a run."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """Everything that a run made, but for where it did and how fast."""
+    measured = records(folder)
+    for record in measured:
+        del record["seconds"], record["chars_per_second"]
+    saves = {name: torch.load(folder / name) for name in ("best.pt", "last.pt")}
+    for save in saves.values():
+        for name in ("out_dir", "max_steps"):  # a run may be longer after it was resumed
+            del save["settings"]["train"][name]
+        del save["progress"]["seconds"], save["sha256"]
+    return {"metrics": measured, **exact(saves)}
+
+
+def sha256(folder: Path) -> str:
+    """What stands for `state` to the last bit."""
+    return hashlib.sha256(repr(state(folder)).encode()).hexdigest()
+
+
+def after(step: int, act: Callable[[Trainer], None]) -> Callable[[Trainer], None]:
+    """A `Trainer.update` that acts once `step` updates are made."""
+    update = Trainer.update
+
+    def update_and_act(trainer: Trainer) -> None:
+        update(trainer)
+        if trainer.progress.step == step:
+            act(trainer)
+
+    return update_and_act
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file under `folder`, to the last byte."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@contextlib.contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Let no file grow past `size` bytes, as on a disk that is nearly full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

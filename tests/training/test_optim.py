@@ -1,0 +1,233 @@
+"""The optimizers against PyTorch's own, and the schedule against its formula."""
+
+import io
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from model import GPT
+from system.settings import OptimConfig
+from tests.helpers.tiny import tiny_gpt
+from training.optim import Muon, Optimizer, newton_schulz, parameter_groups, schedule
+
+STEPS = 9
+ROUNDING = 0.05  # what bfloat16's eight bits become in the five iterations of newton_schulz
+CONFIG = {
+    "learning_rate": 0.02,
+    "embedding_learning_rate": 0.03,
+    "head_learning_rate": 0.005,
+    "vector_learning_rate": 0.01,
+    "beta1": 0.8,
+    "beta2": 0.95,
+    "momentum": 0.9,
+    "weight_decay": 0.5,
+    "warmup_steps": 2,
+    "final_share": 0.2,
+}
+PEAKS = {"matrices": 0.02, "embeddings": 0.03, "head": 0.005, "vectors": 0.01}
+
+both_optimizers = pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+
+
+def role(name: str) -> str:
+    """What the weight of this name is for, told by the name alone."""
+    if "ln_" in name or name.endswith("bias"):
+        return "vectors"
+    return {"wte.weight": "embeddings", "wpe.weight": "embeddings", "lm_head.weight": "head"}.get(
+        name, "matrices"
+    )
+
+
+def model_of_all_roles() -> GPT:
+    return tiny_gpt(position="learned", bias=True)
+
+
+def train(model: GPT, steps: range, update: Callable[[int], None]) -> None:
+    """Call `update` at each step, with gradients that depend on the step alone."""
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape, generator=generator)
+        update(step)
+
+
+def test_muon_equals_pytorchs() -> None:
+    generator = torch.Generator().manual_seed(1)
+    shapes = [(3, 8), (4, 6), (8, 3), (5, 5), (9, 2), (3, 8)]  # wide, tall and square
+    first = [torch.randn(shape, generator=generator) for shape in shapes]
+    ours, theirs = ([nn.Parameter(p.clone()) for p in first] for _ in range(2))
+    config = {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.5}
+    optimizers = [Muon(ours, **config), torch.optim.Muon(theirs, **config)]
+    for _ in range(STEPS):
+        for p, q in zip(ours[:-1], theirs[:-1], strict=True):  # the last one has no gradient
+            p.grad = torch.randn(p.shape, generator=generator)
+            q.grad = p.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=STEPS * 0.02 * ROUNDING)
+    assert torch.equal(ours[-1], first[-1])
+
+
+def test_newton_schulz_keeps_directions_and_evens_out_lengths() -> None:
+    x = torch.randn(5, 4, 9, generator=torch.Generator().manual_seed(2))
+    u, _, vh = torch.linalg.svd(x, full_matrices=False)
+    y = newton_schulz(x)
+    lengths = (u.mT @ y.float() @ vh.mT).diagonal(dim1=-2, dim2=-1)  # 1, were y = u vh
+    assert lengths.min() > 0.5
+    assert lengths.max() < 1.5
+    torch.testing.assert_close(u * lengths[:, None] @ vh, y.float(), rtol=0, atol=ROUNDING)
+    assert torch.equal(newton_schulz(x * 2**20), y)
+    assert torch.equal(newton_schulz(x * 2**-20), y)
+    assert newton_schulz(x * 0).count_nonzero() == 0
+
+
+def test_every_weight_has_one_role() -> None:
+    model = model_of_all_roles()
+    groups = parameter_groups(model, OptimConfig(**CONFIG))
+    for name in PEAKS:
+        expected = [p for n, p in model.named_parameters() if role(n) == name]
+        assert list(map(id, groups[name]["params"])) == list(map(id, expected))
+        assert groups[name]["lr"] == PEAKS[name]
+        assert groups[name]["weight_decay"] == (0 if name == "vectors" else 0.5)
+
+
+def test_tied_head_is_an_embedding() -> None:
+    model = tiny_gpt(tie_weights=True)
+    groups = parameter_groups(model, OptimConfig())
+    assert groups["head"]["params"] == []
+    assert [p is model.lm_head.weight for p in groups["embeddings"]["params"]] == [True]
+
+
+def test_unset_peaks_follow_the_learning_rate() -> None:
+    groups = parameter_groups(model_of_all_roles(), OptimConfig(learning_rate=0.07))
+    assert {group["lr"] for group in groups.values()} == {0.07}
+    zero = parameter_groups(model_of_all_roles(), OptimConfig(embedding_learning_rate=0))
+    assert zero["embeddings"]["lr"] == 0
+
+
+@both_optimizers
+def test_training_equals_pytorchs_optimizers_one_per_weight(optimizer: str) -> None:
+    config = OptimConfig(optimizer=optimizer, decay="linear", **CONFIG)
+    model, expected = model_of_all_roles(), model_of_all_roles()
+    ours = Optimizer(model, config)
+    theirs = {}
+    for name, p in expected.named_parameters():
+        decay = 0.0 if role(name) == "vectors" else 0.5
+        if optimizer == "muon" and role(name) == "matrices":
+            theirs[name] = torch.optim.Muon([p], momentum=0.9, weight_decay=decay)
+        else:
+            theirs[name] = torch.optim.AdamW([p], betas=(0.8, 0.95), weight_decay=decay)
+
+    def update(step: int) -> None:
+        for name, part in theirs.items():
+            part.param_groups[0]["lr"] = PEAKS[role(name)] * schedule(step, STEPS, config)
+            part.step()
+            part.zero_grad()
+
+    train(model, range(STEPS), lambda step: ours.step(schedule(step, STEPS, config)))
+    train(expected, range(STEPS), update)
+    for (name, p), q in zip(model.named_parameters(), expected.parameters(), strict=True):
+        atol = STEPS * 0.02 * ROUNDING if isinstance(theirs[name], torch.optim.Muon) else 1e-6
+        torch.testing.assert_close(p, q, rtol=0, atol=atol)
+
+
+@both_optimizers
+def test_without_gradient_only_matrices_shrink(optimizer: str) -> None:
+    model = model_of_all_roles()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    Optimizer(model, OptimConfig(optimizer=optimizer, **CONFIG)).step(0.75)
+    for name, p in model.named_parameters():
+        decay = 0.0 if role(name) == "vectors" else 0.75 * PEAKS[role(name)] * 0.5
+        torch.testing.assert_close(p, before[name] * (1 - decay))
+    assert all(p.grad is None for p in model.parameters())
+
+
+def saved(state: object) -> object:
+    """`state` as it comes back from a file."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def resumed(model: GPT, optimizer: Optimizer, config: OptimConfig) -> tuple[GPT, Optimizer]:
+    """A new model and its new optimizer, of other settings perhaps, that go on from these two."""
+    again = tiny_gpt(seed=99, position="learned", bias=True)
+    again.load_state_dict(saved(model.state_dict()))
+    new = Optimizer(again, config)
+    new.load_state(saved(optimizer.state()))
+    return again, new
+
+
+@both_optimizers
+@pytest.mark.parametrize("done", [0, 4])
+def test_resumed_training_is_the_same_to_the_bit(optimizer: str, done: int) -> None:
+    config = OptimConfig(optimizer=optimizer, **CONFIG)
+    model = model_of_all_roles()
+    ours = Optimizer(model, config)
+    train(model, range(done), lambda step: ours.step(0.75))
+    again, new = resumed(model, ours, config)
+    train(model, range(done, STEPS), lambda step: ours.step(0.75))
+    train(again, range(done, STEPS), lambda step: new.step(0.75))
+    assert all(map(torch.equal, model.parameters(), again.parameters()))
+
+
+@both_optimizers
+def test_settings_of_a_resumed_run_count(optimizer: str) -> None:
+    model = model_of_all_roles()
+    ours = Optimizer(model, OptimConfig(optimizer=optimizer, **CONFIG))
+    train(model, range(4), lambda step: ours.step(0.75))
+    again, new = resumed(model, ours, OptimConfig(optimizer=optimizer, learning_rate=0))
+    train(again, range(4, STEPS), lambda step: new.step(1.0))
+    assert all(map(torch.equal, model.parameters(), again.parameters()))
+
+
+def test_state_of_another_optimizer_is_refused() -> None:
+    model = model_of_all_roles()
+    adamw, muon = (Optimizer(model, OptimConfig(optimizer=name)) for name in ("adamw", "muon"))
+    for one, other in ((adamw, muon), (muon, adamw)):
+        with pytest.raises(ValueError, match=r"argument 2"):
+            one.load_state(other.state())
+
+
+@both_optimizers
+def test_state_of_other_weights_is_refused(optimizer: str) -> None:
+    config = OptimConfig(optimizer=optimizer)
+    narrow, wide = tiny_gpt(), tiny_gpt(n_embd=9)
+    other = Optimizer(wide, config)
+    train(wide, range(1), lambda step: other.step(1.0))
+    with pytest.raises(ValueError, match="state is that of other weights"):
+        Optimizer(narrow, config).load_state(other.state())
+
+
+@pytest.mark.parametrize("decay", ["cosine", "linear", "none"])
+def test_learning_rate_warms_up(decay: str) -> None:
+    config = OptimConfig(warmup_steps=4, decay=decay)
+    shares = [schedule(step, 24, config) for step in range(5)]
+    assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
+    assert schedule(0, 24, OptimConfig(warmup_steps=0, decay=decay)) == 1
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 4])
+@pytest.mark.parametrize(
+    ("decay", "left"),  # a quarter, half, all of the way from the end of the warm-up to the end
+    [
+        ("cosine", [(1 + math.sqrt(0.5)) / 2, 0.5, 0, 0]),
+        ("linear", [0.75, 0.5, 0, 0]),
+        ("none", [1, 1, 1, 1]),
+    ],
+)
+def test_learning_rate_falls(decay: str, left: list[float], warmup_steps: int) -> None:
+    config = OptimConfig(warmup_steps=warmup_steps, decay=decay, final_share=0.2)
+    shares = [schedule(warmup_steps + step, warmup_steps + 20, config) for step in (5, 10, 20, 21)]
+    assert shares == pytest.approx([0.2 + 0.8 * share for share in left])
+
+
+def test_run_shorter_than_its_warm_up() -> None:
+    assert schedule(2, 3, OptimConfig(warmup_steps=4)) == pytest.approx(0.6)
+    assert schedule(3, 3, OptimConfig(warmup_steps=3)) == 1

@@ -1,0 +1,128 @@
+"""A run that is stopped and resumed is the run that was never stopped, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from tests.helpers import ROOT
+from tests.helpers.runs import RUN, TEXT, contents, records, sha256, state
+
+TRAIN = ROOT / "train.py"
+
+
+STOPS = {
+    "at the first step": {"at": "training.trainer.Trainer.update", "after": True},
+    "in the first part of a batch": {"at": "training.trainer.cross_entropy", "nth": 5},
+    "at an evaluation": {"at": "training.trainer.Trainer.evaluate"},
+    "between evaluations": {"at": "training.trainer.Trainer.update", "nth": 6, "after": True},
+    "at the last step but one": {"at": "training.trainer.Trainer.update", "nth": 9, "after": True},
+    "at the last step": {"at": "training.trainer.Trainer.update", "nth": 10, "after": True},
+}
+
+
+@pytest.mark.parametrize("settings", ["optim.optimizer=adamw", "optim.optimizer=muon"])
+def test_a_resumed_run(settings: str, tiny_process: Callable) -> None:
+    settings = (settings, "model.tie_weights=true")
+    tiny_process(*settings, "train.out_dir=whole")
+    whole = sha256(Path("whole"))
+    for place, stop in enumerate(STOPS.values()):
+        folder = f"train.out_dir={place}"
+        stopped = tiny_process(*settings, folder, **stop, signals=[signal.SIGTERM])
+        assert stopped.status == 143
+        assert tiny_process("--resume", folder).status == 0
+        assert sha256(Path(str(place))) == whole
+
+
+def test_a_resumed_run_ends_as_early(tiny_process: Callable) -> None:
+    settings = ("train.patience=2", "train.eval_every=1", "train.max_steps=1000")
+    early = tiny_process(*settings, "train.out_dir=whole")
+    assert "ended early" in early.out
+    steps = len(records(Path("whole")))
+    for step in (1, steps - 1, steps):  # with no, one and two evaluations without a better loss
+        folder = f"train.out_dir={step}"
+        stop = {"at": "training.trainer.Trainer.update", "nth": step, "after": True}
+        assert tiny_process(*settings, folder, **stop, signals=[signal.SIGINT]).status == 130
+        assert tiny_process("--resume", folder).status == 0
+        assert sha256(Path(str(step))) == sha256(Path("whole"))
+
+
+def test_a_run_resumed_many_times(tiny_process: Callable) -> None:
+    tiny_process("train.out_dir=whole")
+    stop = {"at": "training.trainer.Trainer.update", "after": True, "signals": [signal.SIGTERM]}
+    assert tiny_process(**stop).status == 143
+    for _ in range(9):
+        assert tiny_process("--resume", **stop).status == 143
+    assert tiny_process("--resume").status == 0
+    assert sha256(RUN) == sha256(Path("whole"))
+
+
+def test_another_process_goes_on(tiny: Callable) -> None:
+    command = [sys.executable, TRAIN, "--device=cpu"]
+    settings = ["--config=tiny.yaml", "optim.decay=none", "train.eval_every=20"]
+    endless = [*command, *settings, "train.max_steps=20000"]
+    with subprocess.Popen(endless, stdout=subprocess.PIPE, text=True) as process:
+        next(line for line in process.stdout if line.startswith("step"))
+        process.terminate()
+        process.communicate()
+    assert process.returncode == 143
+    steps = torch.load(RUN / "last.pt")["progress"]["step"] + 3
+    limit = f"train.max_steps={steps}"
+    subprocess.run([*command, "--resume", limit], check=True, capture_output=True)
+    tiny(*settings[1:], limit, "train.out_dir=whole")
+    assert state(RUN) == state(Path("whole"))
+
+
+def test_the_newest_run_goes_further(tiny: Callable, call: Callable) -> None:
+    newer, older = Path("checkpoints/newer"), Path("checkpoints/older")
+    for folder, time in ((newer, 2), (older, 1)):
+        tiny(f"train.out_dir={folder}")
+        for path in folder.glob("*.pt"):
+            os.utime(path, (time, time))
+    before = contents(older)
+    status, out, _ = call(train.main, "--device=cpu", "--resume", "train.max_steps=14")
+    assert status == 0 and str(newer) in out
+    assert [record["step"] for record in records(newer)] == [4, 8, 10, 12, 14]
+    assert torch.load(newer / "last.pt")["progress"]["step"] == 14
+    assert "max_steps: 14" in (newer / "config.yaml").read_text()
+    assert contents(older) == before
+    call(train.main, "--device=cpu", "--resume", "train.max_steps=12", f"train.out_dir={older}")
+    assert records(older)[-1]["step"] == 12
+
+
+def test_a_finished_run(tiny: Callable) -> None:
+    for settings in ([], ["train.patience=1", "train.eval_every=1", "train.max_steps=1000"]):
+        tiny("--overwrite", *settings)
+        before = state(RUN)
+        assert tiny("--resume").status == 0
+        assert state(RUN) == before
+
+
+@pytest.mark.parametrize("setting", ["model.n_layer=3", "data.val_fraction=0.2"])
+def test_what_a_run_keeps(setting: str, tiny: Callable, refusal: Callable) -> None:
+    tiny()
+    before = contents(RUN)
+    section = setting.partition(".")[0]
+    assert f"keeps its {section} settings" in refusal(train.main, "--resume", setting)
+    message = refusal(train.main, "--resume", setting, "optim.optimizer=muon")
+    assert f"keeps its {section} and optim.optimizer settings" in message
+    assert contents(RUN) == before
+
+
+def test_a_changed_text(tiny: Callable, refusal: Callable) -> None:
+    tiny()
+    before = contents(RUN)
+    Path("text.txt").write_text(TEXT[::-1])
+    assert "--allow-data-change" in refusal(train.main, "--resume", "--device=cpu")
+    assert contents(RUN) == before
+    assert tiny("--resume", "--allow-data-change", "train.max_steps=12").status == 0
+    assert records(RUN)[-1]["step"] == 12
+    assert tiny("--resume", "train.max_steps=14").status == 0  # it is the run's text from now on
+    Path("text.txt").write_text(TEXT + "é")
+    assert "'é' (U+00E9)" in refusal(train.main, "--resume", "--device=cpu", "--allow-data-change")

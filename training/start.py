@@ -1,0 +1,152 @@
+"""What a run starts from: its settings, its folder, its weights and its text, all checked."""
+
+import argparse
+import dataclasses
+import math
+from pathlib import Path
+
+import torch
+
+import handmade
+from data import corpus
+from model import GPT
+from system import checkpoint, config
+from system.checkpoint import BEST, LAST, RUNS, Checkpoint
+from system.errors import UserError
+from system.files import clear_temporary, write_whole
+from system.settings import Config
+from training import metrics
+from training.trainer import Trainer
+
+SETTINGS = "config.yaml"
+
+
+def fresh_settings(args: argparse.Namespace, *, use_gpu: bool) -> tuple[Config, Path]:
+    """The settings and the folder of a run that `args` describes. Raises UserError."""
+    if args.config is None:
+        raise UserError(f"--config NAME is missing; {config.available()}")
+    path = config.find(args.config)
+    settings = config.load(path, args.overrides, use_gpu=use_gpu)
+    folder = Path(settings.train.out_dir or RUNS / path.stem)
+    if not (settings.train.out_dir or checkpoint.is_in_runs(folder)):
+        raise UserError(f"{folder} leads out of {RUNS}/; name a folder with train.out_dir=FOLDER")
+    return settings, folder
+
+
+def find_run(args: argparse.Namespace, *, use_gpu: bool) -> tuple[Config | None, Path]:
+    """The settings of a new run, or None for one to resume, which has its own; and its folder.
+
+    In resuming, the settings file only says which run is meant. Raises UserError.
+    """
+    if args.config or not args.resume:
+        settings, folder = fresh_settings(args, use_gpu=use_gpu)
+        if not args.resume:
+            return settings, folder
+    else:
+        out_dir = config.parse_overrides(args.overrides).get("train", {}).get("out_dir")
+        folder = Path(out_dir) if out_dir else checkpoint.newest_run()
+    name = saved_name(args)
+    if folder is None or not (folder / name).is_file():
+        where = folder or f"{RUNS}/"
+        raise UserError(f"{where} has no {name} to resume; start the run without --resume")
+    return None, folder
+
+
+def saved_name(args: argparse.Namespace) -> str:
+    """Which checkpoint of its run folder a run goes on from."""
+    return BEST if args.from_best else LAST
+
+
+def resumed_settings(args: argparse.Namespace, folder: Path) -> tuple[Config, Checkpoint]:
+    """The settings of the run in `folder`, with the changes asked for, and its last save.
+
+    Raises UserError.
+    """
+    saved = checkpoint.load(folder / saved_name(args))
+    before = config.build(saved.settings)
+    after = config.build(saved.settings, config.parse_overrides(args.overrides))
+    changed = [name for name in ("model", "data") if getattr(before, name) != getattr(after, name)]
+    if before.optim.optimizer != after.optim.optimizer:
+        changed.append("optim.optimizer")
+    if changed:
+        raise UserError(
+            f"a resumed run keeps its {' and '.join(changed)} settings; "
+            "start a new run for others, with train.init_from if the weights should be kept"
+        )
+    return after, saved
+
+
+def start_from(settings: Config, overrides: list[str]) -> Checkpoint | None:
+    """What `train.init_from` names; its structure becomes that of the run."""
+    name = settings.train.init_from
+    if name is None:
+        return None
+    if name.startswith(handmade.PREFIX):
+        source = handmade.load(name.removeprefix(handmade.PREFIX))
+    else:
+        source = checkpoint.load(checkpoint.locate(Path(name)))
+    asked = config.parse_overrides(overrides).get("model", {})
+    wanted = dataclasses.replace(source.model, dropout=settings.model.dropout)
+    for field in asked:
+        if getattr(settings.model, field) != getattr(wanted, field):
+            raise UserError(
+                f"model.{field}={asked[field]} does not fit {name}, which has "
+                f"{getattr(wanted, field)}; leave it out"
+            )
+    settings.model = wanted
+    return source
+
+
+def prepare(
+    args: argparse.Namespace,
+    settings: Config | None,
+    folder: Path,
+    place: torch.device,
+    *,
+    rank: int = 0,
+) -> Trainer:
+    """Everything a run needs, checked before anything in `folder` changes. Raises UserError."""
+    if settings is None:
+        settings, saved = resumed_settings(args, folder)
+        source = saved
+    else:
+        saved, source = None, start_from(settings, args.overrides)
+        fresh = args.overwrite or args.dry_run
+        if not fresh and any(path.name[0] != "." for path in folder.glob("*")):
+            raise UserError(
+                f"{folder} is not empty; go on with --resume, start anew with --overwrite, or "
+                "choose another folder with train.out_dir=FOLDER"
+            )
+    text = corpus.load(
+        settings.data,
+        settings.model.block_size,
+        place,
+        chars=source.chars if source else None,
+        scratch=folder / f".ids.{rank}.bin",
+    )
+    if saved and saved.fingerprint != text.fingerprint and not args.allow_data_change:
+        raise UserError("the text changed since the run began; --allow-data-change goes on with it")
+    torch.manual_seed(settings.train.seed)
+    settings.model = dataclasses.replace(settings.model, vocab_size=len(text.tokenizer.chars))
+    model = GPT(settings.model)
+    if source:
+        model.load_state_dict(source.weights, strict=True)
+    trainer = Trainer(model.to(place), text, settings, place)
+    if saved:
+        trainer.resume(saved)
+    return trainer
+
+
+def open_folder(trainer: Trainer, folder: Path, *, resume: bool) -> None:
+    """Make the run folder what the run is about to go on from, before the first step."""
+    for name in (LAST, BEST, SETTINGS, metrics.METRICS, metrics.PICTURE):
+        clear_temporary(folder / name)
+    checkpoint.save(folder / LAST, trainer.checkpoint())  # if this fails, all is as it was
+    if resume:
+        metrics.rewind(folder, trainer.progress.step)
+    else:
+        (folder / metrics.METRICS).unlink(missing_ok=True)
+    if trainer.progress.best_loss == math.inf:  # what is there is of a run before this one
+        for name in (BEST, metrics.PICTURE):
+            (folder / name).unlink(missing_ok=True)
+    write_whole(folder / SETTINGS, config.to_yaml(trainer.config).encode())

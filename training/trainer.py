@@ -1,0 +1,236 @@
+"""One run of training: its model, its optimizer, its batches, and where it stands."""
+
+import dataclasses
+import itertools
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from data.corpus import Batches, Corpus, eval_windows, mix
+from model import GPT
+from system.checkpoint import Checkpoint
+from system.device import autocast, set_precision
+from system.errors import Fault, UserError
+from system.settings import Config
+from training.optim import Optimizer, schedule
+from training.parallel import ALONE, World
+
+EVAL_CHARACTERS, EVAL_LOGITS = 1 << 14, 1 << 24  # predicted at a time in an evaluation, at most
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with it.
+
+    step: updates so far
+    best_loss: lowest val_loss so far, nats per character
+    stale: evaluations since that one
+    seconds: time spent in updates, evaluations and saves left out
+    loss_sum, loss_count: training loss of the updates since the last evaluation
+    """
+
+    step: int = 0
+    best_loss: float = math.inf
+    stale: int = 0
+    seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean loss in nats per character: logits (B, T, V), targets (B, T) -> scalar."""
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+class Trainer:
+    """Updates and measures a model. Every update is a pure function of the state and the step."""
+
+    def __init__(self, model: GPT, corpus: Corpus, config: Config, device: torch.device) -> None:
+        self.model, self.corpus, self.config, self.device = model, corpus, config, device
+        train = config.train
+        self.dtype = set_precision(train.dtype, device)
+        self.optimizer = Optimizer(model, config.optim)
+        self.batches = Batches(corpus.train, train.batch_size, model.config.block_size, train.seed)
+        self.world, self.forward = ALONE, model
+        self.progress = Progress()
+        self.loss_sum = torch.zeros((), device=device)  # read only now and then: a GPU would wait
+        self.grad_norm = torch.zeros((), device=device)  # of the latest update, before clipping
+        self.started: float | None = None  # when the clock was set going
+
+    def connect(self, world: World) -> None:
+        """Before the first update: share the batches with `world`, and compile if that is wanted.
+
+        Raises UserError when a batch cannot be shared equally.
+        """
+        train = self.config.train
+        if train.batch_size % (world.size * train.grad_accum):
+            raise UserError(
+                f"train.batch_size={train.batch_size} cannot be shared equally by {world.size} "
+                f"processes with train.grad_accum={train.grad_accum}; make it a multiple of "
+                f"{world.size * train.grad_accum}"
+            )
+        self.world, self.forward = world, world.spread(self.model)
+        if train.compile:
+            self.forward = self.compiled()
+
+    def disconnect(self) -> None:
+        """Let go of the other processes, before they part."""
+        self.world, self.forward = ALONE, self.model
+
+    def compiled(self) -> Callable[[Tensor], Tensor]:
+        """What computes logits, compiled, or with a warning as it is if that fails."""
+        idx = self.world.share(self.batches(0, self.device)[0])
+        try:
+            forward = torch.compile(self.forward)
+            with autocast(self.device, self.dtype):
+                forward(idx.chunk(self.config.train.grad_accum)[0]).sum().backward()
+        except Exception as error:  # whatever a compiler throws, training goes on
+            reason = " ".join(str(error).split())[:200]
+            print(f"torch.compile failed ({reason}); going on without it", file=sys.stderr)
+            forward = self.forward
+        self.model.zero_grad()
+        return forward
+
+    def learning_rate(self) -> float:
+        """Of the latest update, for the matrices."""
+        latest = max(0, self.progress.step - 1)
+        optim = self.config.optim
+        return optim.learning_rate * schedule(latest, self.config.train.max_steps, optim)
+
+    def update(self) -> None:
+        """One step: this process's share of the batch in `grad_accum` parts, then the optimizer."""
+        self.started = self.started or time.perf_counter()
+        config, step = self.config.train, self.progress.step
+        torch.manual_seed(mix(config.seed, "dropout", step, self.world.rank))
+        idx, targets = map(self.world.share, self.batches(step, self.device))  # each (B / size, T)
+        parts = config.grad_accum
+        loss = torch.zeros((), device=self.device)
+        *before, last = zip(idx.chunk(parts), targets.chunk(parts), strict=True)
+        with self.world.apart(self.forward):
+            for part in before:
+                loss += self.backward(*part)
+        loss += self.backward(*last)
+        clip = self.config.optim.grad_clip or math.inf
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        self.optimizer.step(schedule(step, config.max_steps, self.config.optim))
+        self.loss_sum += loss + 0 * self.grad_norm  # one that is not finite shows as NaN
+        self.progress.loss_count += 1
+        self.progress.step += 1
+
+    def backward(self, idx: Tensor, targets: Tensor) -> Tensor:
+        """Add the gradient of one part of the batch, and return its part of the loss."""
+        with autocast(self.device, self.dtype):
+            loss = cross_entropy(self.forward(idx), targets) / self.config.train.grad_accum
+        loss.backward()
+        return loss.detach()
+
+    def pause(self) -> float:
+        """Stop the clock and return the mean loss of the updates since the last evaluation.
+
+        Raises Fault when a loss or a gradient was not finite.
+        """
+        progress = self.progress
+        [total] = self.world.sum(self.loss_sum.item(), device=self.device)
+        progress.loss_sum = total / self.world.size
+        if self.started is not None:
+            progress.seconds += time.perf_counter() - self.started
+        self.started = None
+        self.check_finite(torch.tensor(progress.loss_sum))
+        return progress.loss_sum / max(1, progress.loss_count)
+
+    def check_finite(self, *tensors: Tensor) -> None:
+        """Raise Fault when a value is not finite: the weights are then lost."""
+        if not all(tensor.isfinite().all() for tensor in tensors):
+            raise Fault(
+                f"loss, gradient or weights are not finite at step {self.progress.step}, with "
+                f"learning_rate {self.learning_rate():.3g}; go on from the last save with --resume "
+                "and a lower optim.learning_rate or optim.grad_clip"
+            )
+
+    @torch.inference_mode()
+    def evaluate(self, window: int | None = None) -> float:
+        """val_loss: the mean over the whole validation split, nats per character.
+
+        The split is cut into windows of `window` characters; None means block_size.
+        """
+        window = window or self.model.config.block_size
+        characters = min(EVAL_CHARACTERS, EVAL_LOGITS // self.model.config.vocab_size)
+        rows = max(1, characters // window)
+        total, count = 0.0, 0
+        self.model.eval()
+        pieces = eval_windows(self.corpus.val, window, rows)
+        for idx, targets in itertools.islice(pieces, self.world.rank, None, self.world.size):
+            with autocast(self.device, self.dtype):
+                logits = self.model(idx.to(self.device))
+                loss = cross_entropy(logits, targets.to(self.device))
+            total += loss.item() * targets.numel()
+            count += targets.numel()
+        self.model.train()
+        total, count = self.world.sum(total, count, device=self.device)
+        return total / count
+
+    def measure(self) -> dict[str, int | float]:
+        """Evaluate, note whether this is the best so far, and return the record of it."""
+        progress = self.progress
+        train_loss = self.pause()
+        val_loss = self.evaluate()
+        self.check_finite(torch.tensor(val_loss))
+        progress.loss_sum, progress.loss_count = 0.0, 0
+        self.loss_sum.zero_()
+        progress.stale += 1
+        if val_loss < progress.best_loss:
+            progress.best_loss, progress.stale = val_loss, 0
+        return {
+            "step": progress.step,
+            "seconds": round(progress.seconds, 3),
+            "train_loss": train_loss,
+            "val_loss": val_loss,
+            "learning_rate": self.learning_rate(),
+            "grad_norm": self.grad_norm.item(),
+            "chars_per_second": round(self.chars_per_second()),
+        }
+
+    def chars_per_second(self) -> float:
+        """Characters trained on per second of updates, over the whole run."""
+        chars = self.progress.step * self.batches.batch_size * self.batches.block_size
+        return chars / max(self.progress.seconds, 1e-9)
+
+    def done(self) -> bool:
+        """Whether all steps are made, or the patience is used up."""
+        patience = self.config.train.patience
+        stalled = 0 < patience <= self.progress.stale
+        return stalled or self.progress.step >= self.config.train.max_steps
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything that going on exactly from here takes. Raises Fault as check_finite does."""
+        self.check_finite(*self.model.parameters())
+        return Checkpoint(
+            model=self.model.config,
+            chars=self.corpus.tokenizer.chars,
+            weights=dict(self.model.state_dict()),
+            settings=self.config.to_dict(),
+            fingerprint=self.corpus.fingerprint,
+            optimizer=self.optimizer.state(),
+            progress=dataclasses.asdict(self.progress),
+        )
+
+    def resume(self, saved: Checkpoint) -> None:
+        """Take up the optimizer and the progress of `saved`, whose weights the model has.
+
+        Raises UserError when they do not fit.
+        """
+        try:
+            self.optimizer.load_state(saved.optimizer)
+            self.progress = Progress(**saved.progress)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                "the optimizer or progress in the checkpoint does not fit the run; start a new run "
+                "with train.init_from, which takes the weights alone"
+            ) from error
+        self.loss_sum.fill_(self.progress.loss_sum)
