@@ -138,6 +138,7 @@ class Trainer:
         progress = self.progress
         [total] = self.world.sum(self.loss_sum.item(), device=self.device)
         progress.loss_sum = total / self.world.size
+        self.loss_sum.fill_(progress.loss_sum)  # where a resumed run begins, to the last bit
         if self.started is not None:
             progress.seconds += time.perf_counter() - self.started
         self.started = None
