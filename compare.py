@@ -7,38 +7,38 @@
 Prints a table, names the contexts that the trained models get wrong, and draws compare.png.
 """
 
-from system.interrupt import quiet
+from system.commandline import begin
 
 if __name__ == "__main__":
-    quiet()  # while all of this is imported
+    begin()  # before the imports, which take most of a second
 
 import argparse
 import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 import handmade
-from analysis.measure import ENDINGS, STEPS, Column, HeadEffect, Measured, measure
+from analysis.measure import Column, Measured, measure
+from analysis.table import name_wrong, tabulate
 from data.aab import LETTERS, Task
 from model import GPT
 from system import checkpoint
 from system.checkpoint import RUNS
-from system.errors import Parser, UserError, forgive_output, run
+from system.commandline import Parser, forgive_output, run
+from system.errors import UserError
 
 DEFAULT = RUNS / "aab"
 PICTURE = "compare.png"
-NAMED = 60  # wrong contexts that are named for each reason; --json names all
 REMEDY = "train one with: python train.py --config aab.yaml"
 
 
 def parser() -> Parser:
     """The command line of compare.py."""
-    p = Parser(prog="compare.py", description=__doc__)
+    p = Parser(prog="compare.py", about=__doc__)
     add = p.add_argument
     add("--ckpt", nargs="+", type=Path, metavar="PATH", help=f"runs or files; default: {DEFAULT}")
     by_hand = "model set by hand, and with it the task; default: one-head"
@@ -78,70 +78,6 @@ def measure_all(columns: list[Column], task: Task) -> list[Measured]:
         if not math.isfinite(numbers[-1].loss):
             raise UserError(f"{column.label} has weights too large to compute with; {REMEDY}")
     return numbers
-
-
-def rows(task: Task, heads: int) -> list[tuple[str, Callable[[Measured], str]]]:
-    """The rows of the table: a name, and what stands there for a column."""
-    steps = len(STEPS)
-    table = [
-        ("parameters", lambda m: f"{m.parameters:,}"),
-        ("parameters that are not zero", lambda m: f"{m.nonzero_parameters:,}"),
-        ("loss on the task, nats per character", lambda m: f"{m.loss:.4f}"),
-        ("  its floor, the entropy of the text", lambda m: f"{m.entropy_floor:.4f}"),
-        ("  after two characters or more", lambda m: f"{m.loss_after_two:.4f}"),
-        (f"right in {task.word} repeated, {steps} steps", lambda m: f"{m.steps_right}/{steps}"),
-        ("contexts right, of those in the text", lambda m: f"{m.task.right:,}/{m.task.total:,}"),
-        ("  worst margin", lambda m: f"{m.task.worst_margin:+.4f}"),
-        ("contexts right, of all", lambda m: f"{m.all.right:,}/{m.all.total:,}"),
-        ("  worst margin", lambda m: f"{m.all.worst_margin:+.4f}"),
-        ("attention distance to the hand-set head", lambda m: f"{m.attention_distance:.3f}"),
-    ]
-    for place in range(heads):
-        name = of_head(place, lambda head: f"layer {head.layer} head {head.head}")
-        table.append((f"what head {place + 1} adds to the logit of b", name))
-        for ending in ENDINGS:
-            value = of_head(place, lambda head, ending=ending: f"{head.to_b[ending]:+.2f}")
-            table.append((f"  after {ending}", value))
-    return table
-
-
-def of_head(place: int, cell: Callable[[HeadEffect], str]) -> Callable[[Measured], str]:
-    """The cell of a model's head at `place`; empty where it has none."""
-
-    def of(measured: Measured) -> str:
-        head = measured.heads[place] if place < len(measured.heads) else None
-        return cell(head) if head else ""
-
-    return of
-
-
-def tabulate(numbers: list[Measured], task: Task) -> str:
-    """All numbers as lines of text, a column for each model."""
-    cells = [["", *(m.label for m in numbers)]]
-    for name, cell in rows(task, max(len(m.heads) for m in numbers)):
-        cells.append([name, *(cell(m) for m in numbers)])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in cells
-    )
-
-
-def name_wrong(measured: Measured, task: Task) -> str:
-    """The contexts that a model gets wrong, by what in them never occurs in the text."""
-    wrong = measured.all.wrong
-    if not wrong:
-        return f"{measured.label} is right in all {measured.all.total:,} contexts"
-    lines = [f"{measured.label} is wrong in {len(wrong):,} of {measured.all.total:,} contexts"]
-    never, groups = task.never(), {}
-    for context in wrong:
-        strange = next((part for part in never if part in context), None)
-        group = f"with {strange}, which never occurs in the text" if strange else "of the text"
-        groups.setdefault(group, []).append(context)
-    for group, contexts in groups.items():
-        more = f" and {len(contexts) - NAMED:,} more" if len(contexts) > NAMED else ""
-        lines.append(f"  {len(contexts):,} {group}: {' '.join(contexts[:NAMED])}{more}")
-    return "\n".join(lines)
 
 
 def command(args: argparse.Namespace) -> int:

@@ -8,79 +8,31 @@ The model has to be built as GPT-2 is, as with --config tiny_shakespeare_gpt2.ya
     AutoTokenizer.from_pretrained("my-gpt2"), AutoModelForCausalLM.from_pretrained("my-gpt2")
 """
 
-from system.interrupt import quiet
+from system.commandline import begin
 
 if __name__ == "__main__":
-    quiet()  # while all of this is imported
+    begin()  # before the imports, which take most of a second
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from gpt2.hub import CONFIG, WEIGHTS, optional
-from gpt2.names import HEAD, config_to_gpt2, to_gpt2
+from gpt2.hub import WEIGHTS, contents
 from system import checkpoint
-from system.checkpoint import Checkpoint
-from system.errors import Parser, UserError, forgive_output, run
+from system.commandline import Parser, forgive_output, run
+from system.errors import UserError
 from system.files import clear_temporary, write_whole
 
 
 def parser() -> Parser:
     """The command line of export.py."""
-    p = Parser(prog="export.py", description=__doc__)
+    p = Parser(prog="export.py", about=__doc__)
     add = p.add_argument
     newest = "a run folder or file; default: newest"
     add("--ckpt", nargs="?", const=False, type=Path, metavar="PATH", help=newest)
     add("--to", type=Path, metavar="FOLDER", required=True, help="folder to write, new or empty")
     add("--overwrite", action="store_true", help="write into a folder that is not empty, too")
     return p
-
-
-def tokenizer(chars: str) -> dict[str, Any]:
-    """The content of the tokenizer.json that gives each of `chars` its place in it as the id.
-
-    Other characters have no id: encoding them fails, and loses nothing in silence.
-    """
-    every_one = {"Regex": r"[\s\S]"}  # . would leave out the line ends
-    vocabulary = {char: i for i, char in enumerate(chars)}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": None,
-        "pre_tokenizer": {
-            "type": "Split",
-            "pattern": every_one,
-            "behavior": "Isolated",
-            "invert": False,
-        },
-        "post_processor": None,
-        "decoder": {"type": "Fuse"},
-        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"},
-    }
-
-
-def contents(saved: Checkpoint) -> Iterator[tuple[str, bytes]]:
-    """The name and the content of each file of the folder, the weights last. Raises UserError."""
-    save = optional("safetensors.torch").save
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": saved.model.block_size,
-        "clean_up_tokenization_spaces": False,
-    }
-    for name, content in (
-        (CONFIG, config_to_gpt2(saved.model)),
-        ("tokenizer.json", tokenizer(saved.chars)),
-        ("tokenizer_config.json", settings),
-    ):
-        yield name, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
-    weights = to_gpt2(saved.weights, saved.model)
-    del weights[HEAD]  # it is wte.weight, by config.json
-    yield WEIGHTS, save(weights, metadata={"format": "pt"})
 
 
 def prepare(folder: Path, *, overwrite: bool) -> None:

@@ -1,13 +1,16 @@
-"""Write on: the next character from the scores, again and again."""
+"""Write on: the next character from the scores, again and again, as ids and as text."""
 
 import copy
 import functools
-from collections.abc import Iterator
+import itertools
+import operator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from data.tokenizer import CharTokenizer
 from model import GPT, Past
 from system.device import autocast
 
@@ -125,3 +128,40 @@ def generate(
         if context.shape[1] > size:
             unseen = context = context[:, -kept:]
             pasts = caches(model)
+
+
+def texts(
+    steps: Iterator[Tensor],
+    tokenizer: CharTokenizer,
+    rows: int,
+    *,
+    stop: str | None = None,
+    every: int = 1,
+) -> Iterator[Iterator[str]]:
+    """What `generate` yields as text: of each row in turn the pieces, as they are made, to `stop`.
+
+    The ids of `every` places are fetched at a time: a GPU has to be waited for.
+    """
+    for row, places in enumerate(itertools.tee(fetch(steps, every), rows)):
+        yield until(tokenizer.stream(map(operator.itemgetter(row), places)), stop)
+
+
+def fetch(steps: Iterator[Tensor], every: int) -> Iterator[list[int]]:
+    """The ids of each place in turn as numbers, `every` places at a time."""
+    while places := list(itertools.islice(steps, every)):
+        yield from torch.stack(places).tolist()
+
+
+def until(chars: Iterable[str], stop: str | None) -> Iterator[str]:
+    """Pass `chars` on up to the first `stop`, which is left out; what may begin it waits."""
+    held = ""
+    for char in chars:
+        held += char
+        if held == stop:
+            return
+        sure = len(held) if stop is None else 0
+        while sure < len(held) and not stop.startswith(held[sure:]):
+            sure += 1
+        yield held[:sure]
+        held = held[sure:]
+    yield held

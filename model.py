@@ -20,7 +20,9 @@ Activation = Literal["gelu_tanh", "relu2"]
 
 @dataclass
 class GPTConfig:
-    """The structure of a GPT. Every field is read once, in a constructor.
+    """The structure of a GPT.
+
+    Every field is read once, in a constructor.
 
     vocab_size: number of distinct characters; the text decides it
     block_size: longest context, in characters
@@ -29,9 +31,9 @@ class GPTConfig:
     n_embd: width of the residual stream
     head_size: width of one head; null means n_embd / n_head
     ffn_size: hidden width of the feed-forward; null means 4 * n_embd
-    dropout: share of values dropped in training, from 0 up to but not including 1
+    dropout: share of values dropped in training, at least 0 and below 1
     bias: whether LayerNorms and the linear layers of the blocks have biases
-    position: learned embeddings added to the input, or rotary angles applied in each head
+    position: learned embeddings at the input, or rotary angles in each head
     activation: nonlinearity of the feed-forward
     tie_weights: whether the output head shares the token embedding's weights
 

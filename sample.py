@@ -8,16 +8,13 @@
 Text goes to standard output as it is made, everything else to standard error.
 """
 
-from system.interrupt import quiet
+from system.commandline import begin
 
 if __name__ == "__main__":
-    quiet()  # while all of this is imported
+    begin()  # before the imports, which take most of a second
 
 import argparse
-import itertools
-import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,62 +22,55 @@ import torch
 from torch import Tensor
 
 import handmade
-from data.tokenizer import CharTokenizer, UnknownCharacters, name_all
-from generate import generate
+from data.tokenizer import CharTokenizer, UnknownCharacters
+from generate import generate, texts
 from gpt2 import hub
 from gpt2.bytepairs import BytePairs
 from model import GPT
 from system import checkpoint, config, device
-from system.errors import Parser, UserError, run
+from system.commandline import Parser, bounded, check_output, run
+from system.errors import UserError
 
 READ_EVERY = 32  # characters between looks at a GPU, which has to wait for them
 MOST_SAMPLES = 10_000  # all are held in memory at once
 
 
-def bounded(kind: type, low: float, high: float = math.inf) -> Callable[[str], int | float]:
-    """A reader of command-line numbers which refuses those below `low` or above `high`."""
-
-    def read(text: str) -> int | float:
-        value = kind(text)
-        if not low <= value <= high:  # NaN is refused too
-            upper = "" if high == math.inf else f" and at most {high:g}"
-            raise argparse.ArgumentTypeError(f"must be at least {low:g}{upper}, not {text}")
-        return value
-
-    read.__name__ = "whole number" if kind is int else "number"  # argparse's messages say it
-    return read
-
-
 def parser() -> Parser:
     """The command line of sample.py."""
-    p = Parser(prog="sample.py", description=__doc__)
-    add = p.add_argument
+    p = Parser(prog="sample.py", about=__doc__)
+    add = p.add_argument_group("what writes").add_argument
     newest = "a run folder or file; default: newest"
     add("--ckpt", nargs="?", const=False, type=Path, metavar="PATH", help=newest)
     names = {"choices": handmade.MODELS, "const": "one-head"}
     add("--handmade", nargs="?", **names, help="weights set by hand; default: one-head")
     by_name = "a folder, or a name on the hub; takes requirements-gpt2.txt"
     add("--gpt2", metavar="NAME", help=by_name)
-    start = "text to continue; default: a newline, or where GPT-2's texts begin"
-    add("--prompt", help=start)
-    add("--prompt-file", metavar="PATH", help="file with the text to continue; - reads a pipe")
-    count, seed = bounded(int, 0), bounded(int, 0, 2**63 - 1)
-    most = "characters to write, or GPT-2's tokens; default: 500"
-    add("--max-new-tokens", type=count, default=500, help=most)
-    samples = bounded(int, 1, MOST_SAMPLES)
-    add("--num-samples", type=samples, default=1, help="texts to write; default: 1")
-    greedy = "0 is greedy; default: 0.8, or 0 with --handmade"
-    add("--temperature", type=bounded(float, 0, 1e6), help=greedy)
-    add("--top-k", type=bounded(int, 1), help="choose among the k likeliest characters")
-    add("--top-p", type=bounded(float, 1e-9, 1), help="choose among the likeliest of this share")
-    half = (
-        "what a full context does: slide on, or keep its last half, which is faster and other text"
-    )
-    add("--window", choices=("slide", "half"), default="slide", help=f"{half}; default: slide")
-    add("--stop", metavar="TEXT", help="end a sample before this text")
-    add("--seed", type=seed, default=1, help="same seed, same text; default: 1")
-    add("--unknown", choices=("error", "skip"), default="error", help="default: error")
     add("--device", choices=device.CHOICES, default="auto", help="default: auto")
+
+    add = p.add_argument_group("what it continues").add_argument
+    start = "text to continue; default: a newline, or where GPT-2's texts begin"
+    add("--prompt", metavar="TEXT", help=start)
+    add("--prompt-file", metavar="PATH", help="file with the text to continue; - reads a pipe")
+    unknown = "what becomes of characters the model has never seen; default: error"
+    add("--unknown", choices=("error", "skip"), default="error", help=unknown)
+
+    add = p.add_argument_group("how much").add_argument
+    most = "characters to write, or GPT-2's tokens; default: 500"
+    add("--max-new-tokens", type=bounded(int, 0), default=500, metavar="N", help=most)
+    samples = bounded(int, 1, MOST_SAMPLES)
+    add("--num-samples", type=samples, default=1, metavar="N", help="texts to write; default: 1")
+    add("--stop", metavar="TEXT", help="end a sample before this text")
+
+    add = p.add_argument_group("how the next character is chosen").add_argument
+    greedy = "0 always takes the likeliest; default: 0.8, or 0 with --handmade"
+    add("--temperature", type=bounded(float, 0, 1e6), metavar="T", help=greedy)
+    add("--top-k", type=bounded(int, 1), metavar="K", help="among the K likeliest characters only")
+    share = "among the fewest characters only that have probability P together"
+    add("--top-p", type=bounded(float, 1e-9, 1), metavar="P", help=share)
+    seed = bounded(int, 0, 2**63 - 1)
+    add("--seed", type=seed, default=1, metavar="N", help="same seed, same text; default: 1")
+    half = "when the context is full: slide on by one, or keep its last half (faster, other text)"
+    add("--window", choices=("slide", "half"), default="slide", help=f"{half}; default: slide")
     return p
 
 
@@ -117,42 +107,6 @@ def read_prompt(args: argparse.Namespace, tokenizer: CharTokenizer | BytePairs) 
             f"the prompt {prompt[:40]!r} has no character to start from; give at least one"
         )
     return idx.long()
-
-
-def check_output(chars: str) -> None:
-    """Raise UserError unless standard output can show each of `chars`."""
-    if sys.stdout is None:
-        raise UserError("standard output is closed; leave it open for the text")
-    encoding = sys.stdout.encoding or "utf-8"  # a StringIO has none
-    try:
-        chars.encode(encoding, sys.stdout.errors or "strict")
-    except UnicodeEncodeError as error:
-        strange = name_all([chars[error.start]])
-        raise UserError(
-            f"standard output is {encoding} and cannot show {strange}, which this model may write; "
-            "set PYTHONIOENCODING=utf-8"
-        ) from None
-
-
-def until(chars: Iterable[str], stop: str | None) -> Iterator[str]:
-    """Pass `chars` on up to the first `stop`, which is left out; what may begin it waits."""
-    held = ""
-    for char in chars:
-        held += char
-        if held == stop:
-            return
-        sure = len(held) if stop is None else 0
-        while sure < len(held) and not stop.startswith(held[sure:]):
-            sure += 1
-        yield held[:sure]
-        held = held[sure:]
-    yield held
-
-
-def fetch(steps: Iterator[Tensor], every: int) -> Iterator[list[int]]:
-    """The ids of each place in turn as numbers, `every` places at a time."""
-    while places := list(itertools.islice(steps, every)):
-        yield from torch.stack(places).tolist()
 
 
 @dataclass
@@ -206,12 +160,13 @@ def command(args: argparse.Namespace) -> int:
         dtype=device.set_precision(writer.dtype, place),
     )
     every = 1 if place.type == "cpu" else READ_EVERY
-    for row, new in enumerate(itertools.tee(fetch(steps, every), args.num_samples)):
+    written = texts(steps, writer.tokenizer, args.num_samples, stop=args.stop, every=every)
+    for row, text in enumerate(written):
         if args.num_samples > 1:
             print(f"--- sample {row + 1} of {args.num_samples}", file=sys.stderr, flush=True)
         print(writer.tokenizer.decode(idx), end="", flush=True)
-        for text in until(writer.tokenizer.stream(ids[row] for ids in new), args.stop):
-            print(text, end="", flush=True)
+        for piece in text:
+            print(piece, end="", flush=True)
         print()
     return 0
 

@@ -24,15 +24,16 @@ import torch
 from matplotlib.figure import Figure
 
 from system import device
-from system.errors import Fault, Parser
+from system.commandline import Parser
+from system.errors import Fault
 from system.files import write_whole
 
 RESULTS = Path(__file__).with_name("results")
 
 
-def parser(prog: str, description: str) -> Parser:
+def parser(prog: str, about: str) -> Parser:
     """A command line with the options that all benchmarks have."""
-    p = Parser(prog=f"python -m benchmarks.{prog}", description=description)
+    p = Parser(prog=f"python -m benchmarks.{prog}", about=about)
     checkout = "a checkout of nanoGPT to run beside ours; without it only ours runs"
     p.add_argument("--nanogpt", type=Path, metavar="PATH", help=checkout)
     p.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="folder of JSON, PNG")

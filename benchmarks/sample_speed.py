@@ -40,7 +40,8 @@ from generate import generate
 from model import GPT, GPTConfig
 from system import checkpoint, device
 from system.checkpoint import Checkpoint
-from system.errors import Fault, Parser, run
+from system.commandline import Parser, run
+from system.errors import Fault
 from system.settings import Config
 
 THEIRS, SLIDE, HALF = "nanoGPT", "ours", "ours, --window half"

@@ -29,7 +29,8 @@ from benchmarks.bench import count, machine, parser, publish, table
 from benchmarks.curve import WINDOW
 from data import tiny_shakespeare
 from system import device
-from system.errors import Fault, Parser, run
+from system.commandline import Parser, run
+from system.errors import Fault
 
 LEVELS = (2.0, 1.9, 1.8, 1.7, 1.6, 1.55, 1.5, 1.47)
 THEIRS = "nanoGPT"

@@ -30,7 +30,7 @@ from benchmarks.bench import (
     wait,
 )
 from system import device
-from system.errors import Parser, run
+from system.commandline import Parser, run
 
 SHAPES = {
     "small": {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 64, "dropout": 0.0},

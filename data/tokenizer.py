@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from system.errors import UserError
+from system.errors import UserError, name_all
 
 CODE_POINTS = 0x110000  # how many characters Unicode can have
 
@@ -65,11 +65,3 @@ class CharTokenizer:
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
         """The characters of `ids`, one by one."""
         return (self.chars[i] for i in ids)
-
-
-def name_all(chars: list[str], most: int = 20) -> str:
-    """'é' (U+00E9) and '€' (U+20AC), for a message; past `most` the rest is counted."""
-    names = [f"{char!r} (U+{ord(char):04X})" for char in chars[:most]]
-    if len(chars) > most:
-        names.append(f"{len(chars) - most} more")
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

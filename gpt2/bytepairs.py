@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from data.tokenizer import UnknownCharacters, name_all
+from data.tokenizer import UnknownCharacters
+from system.errors import name_all
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -1,4 +1,4 @@
-"""A GPT-2 from a folder, or from the Hugging Face hub: its settings, weights and tokenizer.
+"""GPT-2 as a folder of Hugging Face's: read from there or from the hub, and written.
 
 Nothing that is read here can run code: settings are JSON, weights safetensors, and no remote code
 is trusted. The packages that this takes are optional, and imported when they are needed.
@@ -7,6 +7,7 @@ is trusted. The packages that this takes are optional, and imported when they ar
 import importlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,8 +16,9 @@ from torch import Tensor
 
 from data.tokenizer import CharTokenizer
 from gpt2.bytepairs import BYTES, BytePairs
-from gpt2.names import config_from_gpt2, from_gpt2
+from gpt2.names import HEAD, config_from_gpt2, config_to_gpt2, from_gpt2, to_gpt2
 from model import GPT
+from system.checkpoint import Checkpoint
 from system.errors import UserError
 
 CONFIG, WEIGHTS, SHARDS = "config.json", "model.safetensors", "model-*-of-*.safetensors"
@@ -132,3 +134,47 @@ def load(name: str) -> tuple[GPT, CharTokenizer | BytePairs]:
     model = GPT(config)
     model.load_state_dict(weights, strict=True)
     return model.eval(), tokenizer
+
+
+def contents(saved: Checkpoint) -> Iterator[tuple[str, bytes]]:
+    """The name and the content of each file of the folder, the weights last. Raises UserError."""
+    save = optional("safetensors.torch").save
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": saved.model.block_size,
+        "clean_up_tokenization_spaces": False,
+    }
+    for name, content in (
+        (CONFIG, config_to_gpt2(saved.model)),
+        ("tokenizer.json", char_tokenizer(saved.chars)),
+        ("tokenizer_config.json", settings),
+    ):
+        yield name, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
+    weights = to_gpt2(saved.weights, saved.model)
+    del weights[HEAD]  # it is wte.weight, by config.json
+    yield WEIGHTS, save(weights, metadata={"format": "pt"})
+
+
+def char_tokenizer(chars: str) -> dict[str, Any]:
+    """The content of the tokenizer.json that gives each of `chars` its place in it as the id.
+
+    Other characters have no id: encoding them fails, and loses nothing in silence.
+    """
+    every_one = {"Regex": r"[\s\S]"}  # . would leave out the line ends
+    vocabulary = {char: i for i, char in enumerate(chars)}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": every_one,
+            "behavior": "Isolated",
+            "invert": False,
+        },
+        "post_processor": None,
+        "decoder": {"type": "Fuse"},
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"},
+    }

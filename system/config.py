@@ -225,13 +225,17 @@ def to_yaml(config: Config) -> str:
 
 
 def describe() -> str:
-    """Every setting with its default and its meaning, for --help."""
-    lines = ["settings, each with its default:"]
+    """Every setting with its default, meaning and choices, section by section, for --help."""
+    lines = ["settings, each with its default; change one with section.key=value"]
     for section, cls in SECTIONS.items():
-        meanings = re.findall(r"^(\w+): (.*)$", inspect.cleandoc(cls.__doc__), flags=re.MULTILINE)
-        defaults = {name: f.default for name, f in settings_of(section).items()}
+        about = inspect.cleandoc(cls.__doc__)
+        lines += ["", f"{section}: {about.splitlines()[0]}"]
+        meanings = re.findall(r"^(\w+): (.*)$", about, flags=re.MULTILINE)
+        fields, kinds = settings_of(section), get_type_hints(cls)
         for name, meaning in meanings:
-            if name in defaults:
-                value = yaml.safe_dump(defaults[name]).split()[0]
-                lines.append(f"  {f'{section}.{name}={value}':40} {meaning}")
+            if name in fields:
+                value = yaml.safe_dump(fields[name].default).split()[0]
+                choices = get_args(kinds[name]) if get_origin(kinds[name]) is Literal else ()
+                listed = f" ({', '.join(choices)})" if choices else ""
+                lines.append(f"  {f'{section}.{name}={value}':36}  {meaning}{listed}")
     return "\n".join(lines)

@@ -21,7 +21,7 @@ def at_least(section: object, low: float, *names: str) -> None:
 
 @dataclass
 class DataConfig:
-    """The text.
+    """The text that is learned.
 
     dataset: tiny_shakespeare, aab, or the path of a UTF-8 text file or a folder of .txt files
     val_fraction: share of the text, at its end, kept for validation
@@ -46,7 +46,7 @@ class DataConfig:
 class OptimConfig:
     """How the weights follow the gradient.
 
-    optimizer: adamw, or muon for the matrices inside the blocks and adamw for the rest
+    optimizer: muon takes the matrices inside the blocks, and adamw the rest
     learning_rate: peak for the matrices inside the blocks
     embedding_learning_rate: peak for the embeddings; null means learning_rate
     head_learning_rate: peak for the output head; null means learning_rate
@@ -88,7 +88,7 @@ class OptimConfig:
 
 @dataclass
 class TrainConfig:
-    """The run.
+    """The run: how long it is, what a step is, where it is kept.
 
     out_dir: the run's folder; null means checkpoints/ and the name of the settings file
     init_from: a checkpoint, or handmade:NAME, whose weights and vocabulary to start from
@@ -98,7 +98,7 @@ class TrainConfig:
     grad_accum: parts in which a batch passes through the model, to save memory
     eval_every: steps between evaluations, each of which also saves
     patience: evaluations without a better val_loss before the run ends early; 0 turns it off
-    dtype: precision of the matrix products; auto means bfloat16 where the hardware has it
+    dtype: of the matrix products; auto means bfloat16 where the hardware has it
     compile: whether torch.compile makes the steps faster after a start that is slower
     tensorboard: whether the run is shown in TensorBoard too, in its folder
     """

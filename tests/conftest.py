@@ -17,7 +17,7 @@ from system.checkpoint import Checkpoint
 from tests.helpers import runs
 from tests.helpers.faults import Ended, Processes
 from tests.helpers.tiny import tiny_gpt
-from training import metrics
+from training import loop, metrics
 
 
 def pytest_configure() -> None:
@@ -68,7 +68,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def tiny(home: Path, call: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> Callable:
     """Train as tiny.yaml and the arguments say, without the picture and most of the sample."""
     monkeypatch.setattr(metrics, "plot", lambda folder: None)
-    monkeypatch.setattr(train, "SAMPLE_CHARACTERS", 9)
+    monkeypatch.setattr(loop, "SAMPLE_CHARACTERS", 9)
     return partial(call, train.main, "--device", "cpu", "--config", "tiny.yaml")
 
 

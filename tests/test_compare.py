@@ -17,7 +17,7 @@ from matplotlib.image import imread
 import compare
 import handmade
 import train
-from analysis import picture
+from analysis import picture, table
 from analysis.heads import look
 from analysis.measure import Column, measure
 from data.aab import AAB, Task, both
@@ -266,7 +266,7 @@ def test_wrong_contexts_by_what_never_occurs(name: str, task: Task, plain: Calla
 def test_long_lists_are_cut(plain: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     save("model.pt", seed=3)
     whole = plain("--ckpt", "model.pt").out.split("\n\n")[1].splitlines()[1:]
-    monkeypatch.setattr(compare, "NAMED", 3)
+    monkeypatch.setattr(table, "NAMED", 3)
     cut = plain("--ckpt", "model.pt").out.split("\n\n")[1].splitlines()[1:]
     assert len(cut) == len(whole)
     for short, long in zip(cut, whole, strict=True):

@@ -1,16 +1,12 @@
 """Exported folders as transformers reads them, and one sentence for what cannot be exported."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import example, given
-from hypothesis import strategies as st
-from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -18,12 +14,12 @@ import export
 import sample
 from data.tokenizer import CharTokenizer
 from generate import generate
+from gpt2.names import config_to_gpt2
 from model import GPTConfig
 from system import checkpoint, config
 from system.checkpoint import Checkpoint
-from tests.helpers.tiny import tiny_gpt
+from tests.helpers.tiny import CHARS, tiny_gpt
 
-CHARS = 'zyx\n \t\r\0é\u0301\u200d🙂👩🚀日\ufeff\ufffd<>"\\\N{NO-BREAK SPACE}{a'
 FILES = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
 SHAPE = {"vocab_size": len(CHARS), "block_size": 34, "n_embd": 12, "head_size": 4, "dropout": 0.1}
 
@@ -114,23 +110,6 @@ def test_the_tokenizer(write: Callable) -> None:
         tokenizer.encode("q")  # in place of losing it
 
 
-@given(st.text(CHARS, max_size=30))
-@example("\n\n\r\n\n")
-def test_any_text_has_the_ids_that_we_give_it(text: str) -> None:
-    theirs = Tokenizer.from_str(json.dumps(export.tokenizer(CHARS)))
-    ids = theirs.encode(text).ids
-    assert ids == CharTokenizer(CHARS).encode(text).tolist()
-    assert theirs.decode(ids) == text
-
-
-def test_all_of_unicode() -> None:
-    chars = "".join(chr(i) for i in range(0x110000) if not 0xD800 <= i < 0xE000)
-    sample = chars[:70000:7] + chars[70000::1001]
-    theirs = Tokenizer.from_str(json.dumps(export.tokenizer(sample)))
-    ids = theirs.encode(sample).ids
-    assert ids == list(range(len(sample))) and theirs.decode(ids) == sample
-
-
 def test_the_newest_run(trained: Checkpoint, call: Callable, refusal: Callable) -> None:
     for argv in ([], ["--ckpt"]):
         assert "python train.py --config" in refusal(export.main, *argv, "--to", "out")
@@ -190,4 +169,4 @@ def test_models_that_are_not_built_as_gpt2(
 def test_the_settings_that_are_named_can_be_exported(use_gpu: bool) -> None:
     model = config.load(config.find("tiny_shakespeare_gpt2"), [], use_gpu=use_gpu).model
     assert isinstance(model, GPTConfig)
-    assert export.config_to_gpt2(model)["n_head"] == model.n_head
+    assert config_to_gpt2(model)["n_head"] == model.n_head

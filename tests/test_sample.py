@@ -1,9 +1,7 @@
 """Text from a checkpoint through the command line, and one sentence for what cannot be done."""
 
-import copy
 import dataclasses
 import io
-import itertools
 import math
 import os
 import subprocess
@@ -39,27 +37,6 @@ def write(home: Path, saved: Checkpoint, call: Callable) -> Callable:
 def refused(write: Callable, refusal: Callable) -> Callable:
     """The sentence with which the arguments are refused."""
     return lambda *argv: refusal(sample.main, "--ckpt", "model.pt", "--device", "cpu", *argv)
-
-
-def words(longest: int) -> list[str]:
-    """Every text of a and b with 1 up to `longest` characters."""
-    lengths = range(1, longest + 1)
-    return ["".join(word) for n in lengths for word in itertools.product("ab", repeat=n)]
-
-
-def test_until_ends_before_the_first_stop() -> None:
-    for text, stop in itertools.product(words(8), words(4)):
-        assert "".join(sample.until(text, stop)) == text.split(stop)[0]
-
-
-@given(st.text("abc"), st.none() | st.text("ab", min_size=1, max_size=4))
-def test_until_holds_back_only_what_may_begin_the_stop(text: str, stop: str | None) -> None:
-    chars, passed_on = iter(text), ""
-    for piece in sample.until(chars, stop):
-        passed_on += piece
-        read = len(text) - len(list(copy.copy(chars)))
-        held = text[len(passed_on) : read]
-        assert held == "" or stop.startswith(held)
 
 
 def test_the_prompt_and_its_continuation(write: Callable) -> None:
@@ -422,12 +399,6 @@ def test_a_hand_set_model_that_there_is_not(home: Path, refusal: Callable) -> No
     message = refusal(sample.main, "--handmade", "three-head")
     assert "'three-head'" in message
     assert all(name in message for name in ("one-head", "new-head", "two-head"))
-
-
-def test_ids_are_fetched_in_order() -> None:
-    places = [torch.tensor([i, -i]) for i in range(7)]
-    for every in (1, 3, 7, 32):
-        assert list(sample.fetch(iter(places), every)) == [[i, -i] for i in range(7)]
 
 
 def test_the_precision_is_that_of_the_run(

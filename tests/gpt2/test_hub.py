@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -23,8 +23,11 @@ from transformers import (
 )
 
 import sample
+from data.tokenizer import CharTokenizer
 from gpt2.bytepairs import BYTES, BytePairs
+from gpt2.hub import char_tokenizer
 from tests.helpers import ROOT
+from tests.helpers.tiny import CHARS
 
 END = "<|endoftext|>"
 TEXT = "A naïve 🙂 café\nhas 👩\u200d🚀, 日本 and e\u0301 too."
@@ -375,3 +378,20 @@ def test_nothing_optional_is_imported_for_other_models(home: Path) -> None:
         capture_output=True,
     )
     assert ended.returncode == 0, ended.stderr
+
+
+@given(st.text(CHARS, max_size=30))
+@example("\n\n\r\n\n")
+def test_any_text_has_the_ids_that_we_give_it(text: str) -> None:
+    theirs = Tokenizer.from_str(json.dumps(char_tokenizer(CHARS)))
+    ids = theirs.encode(text).ids
+    assert ids == CharTokenizer(CHARS).encode(text).tolist()
+    assert theirs.decode(ids) == text
+
+
+def test_all_of_unicode() -> None:
+    chars = "".join(chr(i) for i in range(0x110000) if not 0xD800 <= i < 0xE000)
+    sample = chars[:70000:7] + chars[70000::1001]
+    theirs = Tokenizer.from_str(json.dumps(char_tokenizer(sample)))
+    ids = theirs.encode(sample).ids
+    assert ids == list(range(len(sample))) and theirs.decode(ids) == sample

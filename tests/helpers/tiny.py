@@ -1,9 +1,10 @@
-"""A model for tests: no two of its sizes are equal, and no weight is silent."""
+"""A model for tests: no two of its sizes are equal, and no weight is silent. And odd characters."""
 
 import torch
 
 from model import GPT, GPTConfig
 
+CHARS = 'zyx\n \t\r\0é\u0301\u200d🙂👩🚀日\ufeff\ufffd<>"\\\N{NO-BREAK SPACE}{a'
 SIZES = {
     "vocab_size": 13,
     "block_size": 6,

@@ -536,8 +536,20 @@ def test_every_setting_is_described_once(monkeypatch: pytest.MonkeyPatch, indent
     for cls in config.SECTIONS.values():  # from Python 3.13 on, docstrings are not indented
         clean = inspect.cleandoc(cls.__doc__)
         monkeypatch.setattr(cls, "__doc__", clean.replace("\n", "\n    ") if indented else clean)
-    _, *lines = config.describe().splitlines()
-    assert [line.split("=")[0].strip() for line in lines] == KEYS
-    assert all(re.fullmatch(r"  \S+=\S+ +\w.{10,}", line) for line in lines)
-    assert "train.out_dir=null" in config.describe()
-    assert "optim.learning_rate=0.001" in config.describe()
+    _, *sections = config.describe().split("\n\n")
+    keys = []
+    for name, section in zip(config.SECTIONS, sections, strict=True):
+        title, *lines = section.splitlines()
+        assert re.fullmatch(rf"{name}: [A-Z][^.]+\.", title)
+        assert all(re.fullmatch(rf"  {name}\.\S+=\S+ +\w.{{10,}}", line) for line in lines)
+        keys += [line.split("=")[0].strip() for line in lines]
+    assert keys == KEYS
+
+
+def test_defaults_and_choices_are_described() -> None:
+    lines = {line.split("=")[0].strip(): line for line in config.describe().splitlines()}
+    assert lines["train.out_dir"].startswith("  train.out_dir=null  ")
+    assert lines["optim.learning_rate"].startswith("  optim.learning_rate=0.001  ")
+    assert lines["model.position"].endswith(" (learned, rotary)")
+    assert lines["optim.decay"].endswith(" (cosine, linear, none)")
+    assert "(" not in lines["train.compile"]

@@ -1,30 +1,15 @@
-"""Files that are whole or not there, and errors that are one line and an exit status."""
+"""Files that are whole or not there, and folders that one process holds."""
 
-import argparse
-import dataclasses
-import io
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
-import torch
 
-import compare
-import export
-import sample
-import train
-from system import errors, files
-from system.errors import Fault, Parser, UserError
+from system import files
+from system.errors import Fault, UserError
 from system.files import alone_in, append_line, clear_temporary, write_whole
-from system.interrupt import Terminated
-from system.settings import Config
-from tests.helpers import ROOT
 
 # write_whole
 
@@ -191,139 +176,3 @@ def test_folder_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(Fault, match=r"folder\.pt could not be written: Is a directory"):
         write_whole(tmp_path / "folder.pt", b"new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.pt"]
-
-
-# errors.run
-
-
-def run(outcome: BaseException | int, *argv: str) -> int:
-    """What `errors.run` makes of a command that ends like this."""
-
-    def command(args: argparse.Namespace) -> int:
-        if isinstance(outcome, int):
-            return outcome
-        raise outcome
-
-    parser = Parser(prog="tool.py")
-    parser.add_argument("--size", type=int)
-    return errors.run(command, parser, list(argv))
-
-
-NO_MEMORY = (
-    "tool.py: there is not enough memory; make the batch, the model or the number of samples "
-    "smaller\n"
-)
-ENDS = [
-    ((0,), 0, ""),
-    ((7, "--size", "3"), 7, ""),
-    ((UserError("size 9 is too large; take 8"),), 2, "tool.py: size 9 is too large; take 8\n"),
-    ((UserError("no file 'a\nb'"),), 2, "tool.py: no file 'a b'\n"),
-    ((Fault("no room; make some"),), 1, "tool.py: no room; make some\n"),
-    ((KeyboardInterrupt(),), 130, ""),
-    ((Terminated(),), 143, ""),
-    ((MemoryError(),), 1, NO_MEMORY),
-    ((torch.OutOfMemoryError("CUDA out of memory."),), 1, NO_MEMORY),
-    ((0, "--sise=3"), 2, "tool.py: unrecognized arguments: --sise=3; --help lists what there is\n"),
-    ((0, "--deb"), 2, "tool.py: unrecognized arguments: --deb; --help lists what there is\n"),
-    (
-        (OSError(28, "No space left on device", "runs/a.png"),),
-        1,
-        "tool.py: runs/a.png: No space left on device; "
-        "check the path, its permissions and the room on the disk\n",
-    ),
-    (
-        (0, "--size=x"),
-        2,
-        "tool.py: argument --size: invalid int value: 'x'; --help lists what there is\n",
-    ),
-]
-
-
-@pytest.mark.parametrize(("call", "status", "line"), ENDS)
-def test_end_of_a_command(
-    capsys: pytest.CaptureFixture[str], call: tuple, status: int, line: str
-) -> None:
-    assert run(*call) == status
-    assert capsys.readouterr() == ("", line)
-
-
-def test_bug_and_debug_show_the_traceback() -> None:
-    for bug in (ZeroDivisionError("a bug"), RuntimeError("a bug")):
-        with pytest.raises(type(bug), match="a bug"):
-            run(bug)
-    for error in (UserError("too large"), OSError("too large"), MemoryError("too large")):
-        with pytest.raises(type(error), match="too large"):
-            run(error, "--debug")
-
-
-def test_forgiven_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    monkeypatch.setattr(sys, "stderr", None)
-    errors.forgive_output()
-    print("é", flush=True)
-    print("é", file=sys.stderr, flush=True)
-    assert raw.getvalue() == rb"\xe9" + b"\n"
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
-    errors.forgive_output()
-
-
-@pytest.mark.parametrize("lines", [9, 9999])  # what waits until the end, and what does not
-def test_reader_that_has_seen_enough_is_no_error(lines: int) -> None:
-    code = "from system import errors\n"
-    code += f"command = lambda args: input() or [print(i) for i in range({lines})]\n"
-    code += "raise SystemExit(errors.run(command, errors.Parser(), []))"
-    command, buffered = [sys.executable, "-c", code], {**os.environ, "PYTHONUNBUFFERED": ""}
-    with subprocess.Popen(
-        command, stdin=-1, stdout=-1, stderr=-1, text=True, cwd=ROOT, env=buffered
-    ) as process:
-        process.stdout.close()
-        process.stdin.write("\n")
-        process.stdin.flush()
-        assert process.stderr.read() == ""
-    assert process.returncode == 128 + signal.SIGPIPE
-
-
-# The command lines
-
-
-@pytest.mark.parametrize("tool", [train, sample, compare])
-def test_command_line_is_read_by_default(
-    tool: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["python", "--frobnicate"])
-    assert tool.main() == 2
-    assert capsys.readouterr().err.startswith(f"{tool.__name__}.py: unrecognized arguments: --fro")
-
-
-@pytest.mark.parametrize("tool", [train, sample, compare, export])
-def test_help_lists_every_option(tool: object, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match=r"^0$"):
-        tool.main(["--help"])
-    shown = capsys.readouterr().out
-    assert tool.__doc__.strip() in shown
-    for action in tool.parser()._actions:
-        assert action.help
-        assert all(name in shown for name in action.option_strings)
-
-
-def test_help_of_training_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        train.main(["--help"])
-    shown = capsys.readouterr().out
-    for section, cls in get_type_hints(Config).items():
-        for field in dataclasses.fields(cls):
-            times = 0 if field.name == "vocab_size" else 1
-            assert shown.count(f"  {section}.{field.name}=") == times
-
-
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["train.seed=3", "--config", "aab", "train.zeed=4"],
-        ["--config", "aab", "train.seed=3", "--device", "cpu", "train.zeed=4"],
-    ],
-)
-def test_settings_may_stand_anywhere(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert train.main(argv) == 2
-    assert "'train.zeed' is no setting" in capsys.readouterr().err

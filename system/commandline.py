@@ -1,0 +1,131 @@
+"""A command line: how it is read, what --help shows, how a command begins and ends."""
+
+import argparse
+import gc
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from system.errors import Fault, UserError, name_all
+from system.interrupt import Terminated, end, handled, quiet
+
+
+def begin() -> None:
+    """Prepare a process for the imports of a command, which take most of a second.
+
+    Ctrl-C ends it without a traceback, and no garbage is looked for among what torch defines: that
+    alone would take an eighth of the time. `run` ends this state.
+    """
+    quiet()
+    gc.disable()
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one sentence too, and which knows `--debug`.
+
+    about: what the command does, and examples of it; --help begins with that
+    """
+
+    def __init__(self, *, about: str = "", **kwargs) -> None:
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs
+        )
+        self.about = about
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def format_help(self) -> str:
+        return f"{self.about.strip()}\n\n{super().format_help()}".lstrip()
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help lists what there is")
+
+
+def bounded(kind: type, low: float, high: float = math.inf) -> Callable[[str], int | float]:
+    """A reader of command-line numbers which refuses those below `low` or above `high`."""
+
+    def read(text: str) -> int | float:
+        value = kind(text)
+        if not low <= value <= high:  # NaN is refused too
+            upper = "" if high == math.inf else f" and at most {high:g}"
+            raise argparse.ArgumentTypeError(f"must be at least {low:g}{upper}, not {text}")
+        return value
+
+    read.__name__ = "whole number" if kind is int else "number"  # argparse's messages say it
+    return read
+
+
+def run(
+    command: Callable[[argparse.Namespace], int], parser: Parser, argv: list[str] | None
+) -> int:
+    """Parse `argv` (default: the command line), call `command`, and return the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not gc.isenabled():  # since `begin`; what the imports made is no garbage until the end
+        gc.freeze()
+        gc.enable()
+    try:
+        with handled(end):
+            status = command(parser.parse_intermixed_args(argv))
+            sys.stdout.flush()
+        return status
+    except UserError as error:
+        if "--debug" in argv:
+            raise
+        return tell(parser, str(error), error.status)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Terminated:
+        return 128 + signal.SIGTERM
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (MemoryError, RuntimeError) as error:
+        if "--debug" in argv or not out_of_memory(error):
+            raise
+        remedy = "make the batch, the model or the number of samples smaller"
+        return tell(parser, f"there is not enough memory; {remedy}", Fault.status)
+    except OSError as error:  # a path or a disk that nothing above foresaw
+        if "--debug" in argv:
+            raise
+        where = f"{str(error.filename)[:200]}: " if error.filename else ""
+        remedy = "check the path, its permissions and the room on the disk"
+        return tell(parser, f"{where}{error.strerror or error}; {remedy}", Fault.status)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether `error` says so, as Python's, torch's on a GPU or, in words only, on a CPU."""
+    named = type(error).__name__ in ("MemoryError", "OutOfMemoryError")
+    return named or "can't allocate memory" in str(error)
+
+
+def forgive_output() -> None:
+    """Let no output end a command: what cannot be shown is escaped, what is closed takes all."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def check_output(chars: str) -> None:
+    """Raise UserError unless standard output can show each of `chars`."""
+    if sys.stdout is None:
+        raise UserError("standard output is closed; leave it open for the text")
+    encoding = sys.stdout.encoding or "utf-8"  # a StringIO has none
+    try:
+        chars.encode(encoding, sys.stdout.errors or "strict")
+    except UnicodeEncodeError as error:
+        strange = name_all([chars[error.start]])
+        raise UserError(
+            f"standard output is {encoding} and cannot show {strange}, which this model may write; "
+            "set PYTHONIOENCODING=utf-8"
+        ) from None
+
+
+def tell(parser: Parser, message: str, status: int) -> int:
+    """Print an error as one line, and return the exit status."""
+    print(f"{parser.prog}: {message}".replace("\n", " "), file=sys.stderr)
+    return status

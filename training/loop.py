@@ -1,0 +1,86 @@
+"""The loop of a run: update, evaluate, save, until it is done or a signal comes."""
+
+import math
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from generate import generate
+from model import GPT
+from system import checkpoint
+from system.checkpoint import BEST, LAST
+from system.interrupt import Stop
+from training import metrics
+from training.board import Board
+from training.trainer import Trainer
+
+SAMPLE_CHARACTERS = 300
+READ_EVERY = 20  # steps between looks at the loss on a GPU, which has to wait for them
+
+
+def fit(trainer: Trainer, folder: Path, board: Board, stop: Stop) -> None:
+    """Update, evaluate and save until the run is done or a signal came to any process of it."""
+    progress, train, world = trainer.progress, trainer.config.train, trainer.world
+    read_every = 1 if trainer.device.type == "cpu" else READ_EVERY
+    hidden = None if world.leads else True  # None: where there is no terminal
+    bar = tqdm(
+        total=train.max_steps, initial=progress.step, unit="step", disable=hidden, leave=False
+    )
+    val_loss, signal = progress.best_loss, 0
+    with bar:
+        while not (trainer.done() or signal):
+            trainer.update()
+            evaluate = progress.step % train.eval_every == 0 or progress.step == train.max_steps
+            if evaluate:
+                record = trainer.measure()
+                val_loss = record["val_loss"]
+                bar.write(describe(record, train.max_steps), file=sys.stdout)
+                keep(trainer, folder, record)
+                board.log(record)
+                if train.tensorboard and world.leads:
+                    board.text(write(trainer, trainer.model), progress.step)
+            elif progress.step % read_every == 0:
+                loss = trainer.pause()
+                val = f"{val_loss:.3f}" if val_loss < math.inf else "-"
+                speed = f"{trainer.chars_per_second():,.0f} characters/s"
+                bar.set_postfix_str(f"train {loss:.3f} val {val} {speed}", refresh=False)
+            bar.update(progress.step - bar.n)
+            if evaluate or progress.step % read_every == 0 or world.size == 1:
+                signal = int(world.largest(stop.signal, trainer.device))
+        if signal:
+            stop.signal = signal
+            trainer.pause()
+            keep(trainer, folder)
+
+
+def keep(trainer: Trainer, folder: Path, record: dict[str, int | float] | None = None) -> None:
+    """Save where the run stands, and the `record` of an evaluation; one process does it for all."""
+    if not trainer.world.leads:
+        return
+    if record:
+        metrics.append(folder, record)
+        if trainer.progress.stale == 0:
+            checkpoint.save(folder / BEST, trainer.checkpoint())
+    checkpoint.save(folder / LAST, trainer.checkpoint())
+
+
+def describe(record: dict[str, int | float], max_steps: int) -> str:
+    """One evaluation as a line of text."""
+    val_loss = record["val_loss"]
+    return (
+        f"step {record['step']:>{len(str(max_steps))}}/{max_steps}  "
+        f"train_loss {record['train_loss']:.4f}  val_loss {val_loss:.4f} "
+        f"({metrics.bpc(val_loss):.3f} bpc)  {record['chars_per_second']:,} characters/s  "
+        f"{record['seconds']:.0f} s"
+    )
+
+
+def write(trainer: Trainer, model: GPT) -> str:
+    """A text of SAMPLE_CHARACTERS by `model`, which has the vocabulary of the run."""
+    tokenizer, train = trainer.corpus.tokenizer, trainer.config.train
+    generator = torch.Generator(trainer.device).manual_seed(train.seed)
+    idx = tokenizer.encode(tokenizer.default_prompt)[None].long().to(trainer.device)
+    steps = generate(model, idx, SAMPLE_CHARACTERS, generator, dtype=trainer.dtype)
+    return tokenizer.decode(torch.stack(list(steps), dim=1)[0])
