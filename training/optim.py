@@ -1,13 +1,24 @@
-"""The optimizers and the learning-rate schedule."""
+"""The optimizers and the learning-rate schedule.
 
+torch.optim.AdamW and torch.optim.Muon do the same, and are what the tests hold these against. But
+whoever makes one of their class imports torch's compiler, which takes as long as torch itself.
+"""
+
+import itertools
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from model import GPT
 from system.settings import OptimConfig
+
+EPS = 1e-8  # of AdamW, as torch has it
+
+State = dict[int, dict[str, Tensor]]
 
 
 def schedule(step: int, max_steps: int, config: OptimConfig) -> float:
@@ -54,33 +65,156 @@ class Optimizer:
 
     def __init__(self, model: GPT, config: OptimConfig) -> None:
         groups = parameter_groups(model, config)
-        self.parts: list[torch.optim.Optimizer] = []
+        self.parts: list[Part] = []
         if config.optimizer == "muon":
             self.parts.append(Muon([groups.pop("matrices")], momentum=config.momentum))
-        betas = (config.beta1, config.beta2)
-        self.parts.append(torch.optim.AdamW(list(groups.values()), betas=betas, fused=True))
-        self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
+        self.parts.append(AdamW(list(groups.values()), betas=(config.beta1, config.beta2)))
 
+    @torch.no_grad()
     def step(self, share: float) -> None:
         """Update the weights at `share` of the peak learning rates, and clear the gradients."""
-        for part, peaks in zip(self.parts, self.peaks, strict=True):
-            for group, peak in zip(part.param_groups, peaks, strict=True):
-                group["lr"] = share * peak
-            part.step()
-            part.zero_grad()
+        for part in self.parts:
+            part.step(share)
+            for p in part.params:
+                p.grad = None
 
-    def state(self) -> list[dict[int, dict[str, Tensor]]]:
+    def state(self) -> list[State]:
         """What the optimizers remember of past gradients; the settings are not part of it."""
-        return [part.state_dict()["state"] for part in self.parts]
+        return [part.state for part in self.parts]
 
-    def load_state(self, state: list[dict[int, dict[str, Tensor]]]) -> None:
+    def load_state(self, state: list[State]) -> None:
         """Remember what `state` says. Raises ValueError when it is of other weights."""
         for part, remembered in zip(self.parts, state, strict=True):
-            if isinstance(part, torch.optim.AdamW) and remembered:  # its kernel trusts the shapes
-                params = [p for group in part.param_groups for p in group["params"]]
-                if [p.shape for p in params] != [s["exp_avg"].shape for s in remembered.values()]:
-                    raise ValueError("the optimizer's state is that of other weights")
-            part.load_state_dict({**part.state_dict(), "state": remembered})
+            part.load_state(remembered)
+
+
+class Part:
+    """Weights in groups, as `parameter_groups` makes them, and what is remembered of their past.
+
+    params: all of them, in order; `state` has its entries by their places in it
+    state: tensors by name, such as exp_avg, of a weight or of several; empty before the first step
+    """
+
+    def __init__(self, groups: list[dict]) -> None:
+        self.groups = groups
+        self.params: list[nn.Parameter] = [p for group in groups for p in group["params"]]
+        self.state: State = {}
+
+    def fresh(self) -> State:
+        """The state before the first gradient: all zero."""
+        raise NotImplementedError
+
+    def step(self, share: float) -> None:
+        """Update the weights, which all have gradients, at `share` of the peak learning rates."""
+        raise NotImplementedError
+
+    def load_state(self, state: State) -> None:
+        """Remember what `state` says. Raises ValueError when it is of other weights."""
+        fresh = self.fresh()
+        if state and shapes(state) != shapes(fresh):
+            raise ValueError("the optimizer's state is that of other weights")
+        self.state = {
+            i: {name: tensor.to(fresh[i][name]) for name, tensor in tensors.items()}
+            for i, tensors in state.items()
+        }
+
+
+def shapes(state: State) -> dict[int, dict[str, torch.Size]]:
+    """The shape of everything in `state`."""
+    return {i: {name: t.shape for name, t in tensors.items()} for i, tensors in state.items()}
+
+
+class AdamW(Part):
+    """AdamW, by torch's own fused step: Loshchilov & Hutter 2017, arXiv:1711.05101."""
+
+    def __init__(self, groups: list[dict], *, betas: tuple[float, float]) -> None:
+        super().__init__(groups)
+        self.betas = betas
+
+    def fresh(self) -> State:
+        """For each weight the steps it has made, and the means of its gradient and its square."""
+        return {
+            i: {
+                "step": torch.zeros((), device=p.device),
+                "exp_avg": torch.zeros_like(p),
+                "exp_avg_sq": torch.zeros_like(p),
+            }
+            for i, p in enumerate(self.params)
+        }
+
+    def step(self, share: float) -> None:
+        """Update the weights, which all have gradients, at `share` of the peak learning rates."""
+        self.state = self.state or self.fresh()
+        remembered = iter(self.state.values())
+        for group in self.groups:
+            params = group["params"]
+            states = list(itertools.islice(remembered, len(params)))
+            adamw(
+                params,
+                [p.grad for p in params],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [state["step"] for state in states],
+                fused=True,
+                amsgrad=False,
+                beta1=self.betas[0],
+                beta2=self.betas[1],
+                lr=share * group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=EPS,
+                maximize=False,
+            )
+
+
+class Muon(Part):
+    """Momentum whose update is orthogonalized, for matrices. Jordan et al. 2024.
+
+    The same updates as `torch.optim.Muon`, but all matrices of a shape are one stack, so that a
+    model of many small heads takes a handful of matrix products a step and not hundreds.
+    Tall matrices are stacked transposed. The momentum of a stack is the state of its first matrix.
+    """
+
+    def __init__(self, groups: list[dict], *, momentum: float) -> None:
+        super().__init__(groups)
+        self.momentum = momentum
+        self.stacks: list[tuple[int, list[nn.Parameter], dict]] = []  # place of the first, all
+        start = 0
+        for group in groups:
+            alike = defaultdict(list)  # (rows, columns), rows <= columns -> places
+            for i, p in enumerate(group["params"], start):
+                alike[min(p.shape), max(p.shape)].append(i)
+            start += len(group["params"])
+            self.stacks += [(at[0], [self.params[i] for i in at], group) for at in alike.values()]
+
+    def fresh(self) -> State:
+        """The momentum of each stack, (n, rows, columns)."""
+        return {
+            first: {"momentum": torch.zeros_like(stack(params))} for first, params, _ in self.stacks
+        }
+
+    def step(self, share: float) -> None:
+        """Update the weights, which all have gradients, at `share` of the peak learning rates."""
+        self.state = self.state or self.fresh()
+        for first, params, group in self.stacks:
+            lr = share * group["lr"]
+            grads = stack([p.grad for p in params])
+            momentum = self.state[first]["momentum"].lerp_(grads, 1 - self.momentum)
+            updates = newton_schulz(grads.lerp_(momentum, self.momentum))  # Nesterov's
+            for p, update in zip(params, updates, strict=True):
+                ratio = math.sqrt(max(1.0, p.shape[0] / p.shape[1]))
+                p.mul_(1 - lr * group["weight_decay"])
+                p.add_(update.mT if is_tall(p) else update, alpha=-lr * ratio)
+
+
+def is_tall(matrix: Tensor) -> bool:
+    """Whether it has more rows than columns."""
+    return matrix.shape[0] > matrix.shape[1]
+
+
+def stack(matrices: Sequence[Tensor]) -> Tensor:
+    """Matrices that have one shape, once the tall ones are transposed: (n, rows, columns)."""
+    return torch.stack([m.mT if is_tall(m) else m for m in matrices])
 
 
 def newton_schulz(x: Tensor) -> Tensor:
@@ -96,47 +230,3 @@ def newton_schulz(x: Tensor) -> Tensor:
         gram = x @ x.mT  # (..., m, m)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalized, for matrices. Jordan et al. 2024.
-
-    The same updates as `torch.optim.Muon`, but all matrices of a shape are one stack, so that a
-    model of many small heads takes a handful of matrix products a step and not hundreds.
-    Tall matrices are stacked transposed. The momentum of a stack is the state of its first matrix,
-    so the same matrices must have a gradient at every step.
-    """
-
-    def __init__(
-        self,
-        params: list[nn.Parameter] | list[dict],
-        lr: float = 0.02,
-        *,
-        momentum: float = 0.95,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        for group in self.param_groups:
-            stacks = defaultdict(list)
-            for p in group["params"]:
-                if p.grad is not None:
-                    stacks[min(p.shape), max(p.shape)].append(p)
-            for params in stacks.values():
-                self.step_stack(params, group)
-
-    def step_stack(self, params: list[nn.Parameter], group: dict) -> None:
-        """Update matrices that have one shape once the tall ones are transposed."""
-        tall = [p.shape[0] > p.shape[1] for p in params]
-        grads = torch.stack([p.grad.mT if t else p.grad for p, t in zip(params, tall, strict=True)])
-        state = self.state[params[0]]
-        if not state:
-            state["momentum"] = torch.zeros_like(grads)  # (n, rows, columns), rows <= columns
-        momentum = state["momentum"].lerp_(grads, 1 - group["momentum"])
-        updates = newton_schulz(grads.lerp_(momentum, group["momentum"]))  # Nesterov's
-        for p, t, update in zip(params, tall, updates, strict=True):
-            ratio = math.sqrt(max(1.0, p.shape[0] / p.shape[1]))
-            p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.add_(update.mT if t else update, alpha=-group["lr"] * ratio)

@@ -24,12 +24,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch._dynamo  # noqa: F401 - as any optimizer does, but before the first command is forked
+import torch._dynamo  # noqa: F401 - several processes need it: before they are forked
 
 import sample  # noqa: F401 - likewise
-import train
 from tests.helpers import ROOT
-from training import metrics
+from training import loop, metrics
 
 
 class Ended(NamedTuple):
@@ -120,7 +119,7 @@ def child(task: dict[str, Any], *, fault: bool) -> int:
         sys.stdout = open(1, "w", buffering=1, encoding="utf-8")  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, encoding="utf-8")  # noqa: SIM115
         os.chdir(task["cwd"])
-        train.SAMPLE_CHARACTERS = 9
+        loop.SAMPLE_CHARACTERS = 9
         if not task.get("picture"):  # it takes longer than the rest
             metrics.plot = lambda folder: None
         for number in task.get("ignored", []):

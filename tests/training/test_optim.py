@@ -2,7 +2,11 @@
 
 import io
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +14,9 @@ from torch import nn
 
 from model import GPT
 from system.settings import OptimConfig
+from tests.helpers import ROOT
 from tests.helpers.tiny import tiny_gpt
-from training.optim import Muon, Optimizer, newton_schulz, parameter_groups, schedule
+from training.optim import AdamW, Muon, Optimizer, newton_schulz, parameter_groups, schedule
 
 STEPS = 9
 ROUNDING = 0.05  # what bfloat16's eight bits become in the five iterations of newton_schulz
@@ -59,16 +64,41 @@ def test_muon_equals_pytorchs() -> None:
     shapes = [(3, 8), (4, 6), (8, 3), (5, 5), (9, 2), (3, 8)]  # wide, tall and square
     first = [torch.randn(shape, generator=generator) for shape in shapes]
     ours, theirs = ([nn.Parameter(p.clone()) for p in first] for _ in range(2))
-    config = {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.5}
-    optimizers = [Muon(ours, **config), torch.optim.Muon(theirs, **config)]
+    muon = Muon([{"params": ours, "lr": 0.04, "weight_decay": 0.5}], momentum=0.9)
+    pytorchs = torch.optim.Muon(theirs, lr=0.02, momentum=0.9, weight_decay=0.5)
     for _ in range(STEPS):
-        for p, q in zip(ours[:-1], theirs[:-1], strict=True):  # the last one has no gradient
+        for p, q in zip(ours, theirs, strict=True):
             p.grad = torch.randn(p.shape, generator=generator)
             q.grad = p.grad.clone()
-        for optimizer in optimizers:
-            optimizer.step()
+        with torch.no_grad():
+            muon.step(0.5)
+        pytorchs.step()
     torch.testing.assert_close(ours, theirs, rtol=0, atol=STEPS * 0.02 * ROUNDING)
-    assert torch.equal(ours[-1], first[-1])
+
+
+def test_adamw_is_pytorchs_to_the_bit() -> None:
+    generator = torch.Generator().manual_seed(1)
+    first = [torch.randn(shape, generator=generator) for shape in [(3, 8), (4,), (9, 2), (65, 33)]]
+    ours, theirs = ([nn.Parameter(p.clone()) for p in first] for _ in range(2))
+    groups = [
+        ({"lr": 0.04, "weight_decay": 0.5}, slice(3)),
+        ({"lr": 0.1, "weight_decay": 0}, slice(3, 4)),
+    ]
+    adamw = AdamW([{"params": ours[at], **group} for group, at in groups], betas=(0.8, 0.95))
+    groups = [{"params": theirs[at], **group, "lr": 0.5 * group["lr"]} for group, at in groups]
+    pytorchs = torch.optim.AdamW(groups, betas=(0.8, 0.95), fused=True)
+    for _ in range(STEPS):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn(p.shape, generator=generator)
+            q.grad = p.grad.clone()
+        with torch.no_grad():
+            adamw.step(0.5)
+        pytorchs.step()
+    assert all(map(torch.equal, ours, theirs))
+    expected = pytorchs.state_dict()["state"]
+    assert list(adamw.state) == list(expected)
+    for state, other in zip(adamw.state.values(), expected.values(), strict=True):
+        assert list(state) == list(other) and all(map(torch.equal, state.values(), other.values()))
 
 
 def test_newton_schulz_keeps_directions_and_evens_out_lengths() -> None:
@@ -231,3 +261,13 @@ def test_learning_rate_falls(decay: str, left: list[float], warmup_steps: int) -
 def test_run_shorter_than_its_warm_up() -> None:
     assert schedule(2, 3, OptimConfig(warmup_steps=4)) == pytest.approx(0.6)
     assert schedule(3, 3, OptimConfig(warmup_steps=3)) == 1
+
+
+def test_training_needs_no_compiler(home: Path) -> None:
+    code = "import sys, train; sys.exit(train.main() or 'torch._dynamo' in sys.modules)"
+    for optimizer in ("adamw", "muon"):
+        settings = ["--config=tiny.yaml", "--device=cpu", f"optim.optimizer={optimizer}"]
+        python = [sys.executable, "-c", code, *settings, f"train.out_dir={optimizer}"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ended = subprocess.run(python, env=environment, capture_output=True, text=True)
+        assert (ended.returncode, ended.stderr) == (0, "")
