@@ -31,7 +31,7 @@ from system.files import write_whole
 RESULTS = Path(__file__).with_name("results")
 
 
-def parser(prog: str, about: str) -> Parser:
+def new_parser(prog: str, about: str) -> Parser:
     """A command line with the options that all benchmarks have."""
     p = Parser(prog=f"python -m benchmarks.{prog}", about=about)
     checkout = "a checkout of nanoGPT to run beside ours; without it only ours runs"

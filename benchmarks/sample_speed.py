@@ -29,7 +29,7 @@ from benchmarks.bench import (
     count,
     machine,
     median_ratio,
-    parser,
+    new_parser,
     peak_memory,
     publish,
     table,
@@ -214,9 +214,9 @@ def draw(found: dict[str, dict[str, Any]]) -> Figure:
     return figure
 
 
-def arguments() -> Parser:
+def parser() -> Parser:
     """The command line."""
-    p = parser("sample_speed", __doc__)
+    p = new_parser("sample_speed", __doc__)
     p.add_argument("--rounds", type=count, default=3, help="times each side is asked; default: 3")
     p.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     p.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
@@ -245,7 +245,7 @@ def command(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` and return the exit status."""
-    return run(command, arguments(), argv)
+    return run(command, parser(), argv)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks import nanogpt, ours
-from benchmarks.bench import count, machine, parser, publish, table
+from benchmarks.bench import count, machine, new_parser, publish, table
 from benchmarks.curve import WINDOW
 from data import tiny_shakespeare
 from system import device
@@ -164,9 +164,9 @@ def draw(runs: dict[str, list[dict[str, Any]]]) -> Figure:
     return figure
 
 
-def arguments() -> Parser:
+def parser() -> Parser:
     """The command line."""
-    p = parser("time_to_loss", __doc__)
+    p = new_parser("time_to_loss", __doc__)
     p.add_argument("--seeds", type=count, default=3, help="runs of each side; default: 3")
     return p
 
@@ -203,7 +203,7 @@ def command(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` and return the exit status."""
-    return run(command, arguments(), argv)
+    return run(command, parser(), argv)
 
 
 if __name__ == "__main__":

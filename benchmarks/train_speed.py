@@ -23,7 +23,7 @@ from benchmarks.bench import (
     count,
     machine,
     median_ratio,
-    parser,
+    new_parser,
     peak_memory,
     publish,
     table,
@@ -198,9 +198,9 @@ def draw(found: dict[str, dict[str, Any]]) -> Figure:
     return figure
 
 
-def arguments() -> Parser:
+def parser() -> Parser:
     """The command line."""
-    p = parser("train_speed", __doc__)
+    p = new_parser("train_speed", __doc__)
     p.add_argument("--rounds", type=count, default=9, help="times each side is asked; default: 9")
     p.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     p.add_argument("--compile", action="store_true", help="ours compiled, too")
@@ -223,7 +223,7 @@ def command(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` and return the exit status."""
-    return run(command, arguments(), argv)
+    return run(command, parser(), argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draw docs/loss_curves.png from the four runs that the README describes.
+"""Draw docs/loss_curves.png from the four runs that docs/training.md describes.
 
 python -m docs.loss_curves
 """

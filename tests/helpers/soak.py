@@ -71,12 +71,17 @@ def soak(processes: Processes, home: Path, *, kills: int, seed: int) -> dict[str
     return seen
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Soak as the command line `argv` says, and print what was seen."""
+def parser() -> argparse.ArgumentParser:
+    """The command line of the soak."""
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--kills", type=int, default=200)
     p.add_argument("--seed", type=int, default=1)
-    args = p.parse_args(argv)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Soak as the command line `argv` says, and print what was seen."""
+    args = parser().parse_args(argv)
     with tempfile.TemporaryDirectory() as folder, Processes() as processes:
         home = Path(folder)
         (home / "tiny.yaml").write_text(runs.SETTINGS)
