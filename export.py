@@ -1,7 +1,7 @@
 """Write a trained model as a folder that Hugging Face's transformers can load.
 
-    python export.py --to my-gpt2                          the newest run
-    python export.py --ckpt checkpoints/mine --to my-gpt2
+    python export.py --to my-gpt2                             the newest run
+    python export.py --ckpt checkpoints/mine --to my-gpt2     a run, or a file
 
 The model has to be built as GPT-2 is, as with --config tiny_shakespeare_gpt2.yaml. Then, elsewhere,
 

@@ -1,9 +1,8 @@
 """Write text with a trained model, with one whose weights were set by hand, or with GPT-2.
 
-    python sample.py --ckpt                                    the newest run
-    python sample.py --ckpt checkpoints/mine --prompt "ROMEO:" --temperature 0.8
-    python sample.py --handmade                                one-head: abaabaab...
-    python sample.py --gpt2 gpt2 --prompt "Hello, I'm"         from a folder or Hugging Face's hub
+    python sample.py --ckpt --prompt "ROMEO:"              the newest run
+    python sample.py --handmade                            weights set by hand: abaabaab...
+    python sample.py --gpt2 gpt2 --prompt "Hello, I'm"     from Hugging Face's hub, or a folder
 
 Text goes to standard output as it is made, everything else to standard error.
 """

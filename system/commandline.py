@@ -16,8 +16,9 @@ from system.interrupt import Terminated, end, handled, quiet
 def begin() -> None:
     """Prepare a process for the imports of a command, which take most of a second.
 
-    Ctrl-C ends it without a traceback, and no garbage is looked for among what torch defines: that
-    alone would take an eighth of the time. `run` ends this state.
+    Ctrl-C ends it without a traceback. No garbage is looked for among what torch defines, neither
+    now nor when the process ends, which would be a fifth of the time (benchmarks/README.md).
+    `run` ends this state.
     """
     quiet()
     gc.disable()

@@ -160,11 +160,13 @@ def test_settings_may_stand_anywhere(argv: list[str], capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("tool", [train, sample, compare, export])
 def test_help_begins_with_examples_that_work(tool: object) -> None:
-    about, first, *others = tool.__doc__.strip().splitlines()[:5]
-    assert about.endswith(".") and first == "" and "usage" not in about
-    examples = [line.split("  ")[0] for line in map(str.strip, others) if line]
-    assert len(examples) >= 2
-    for example in examples:
+    about, examples, *_ = tool.__doc__.split("\n\n")
+    assert about.endswith(".") and "\n" not in about
+    lines = [line.strip() for line in examples.splitlines()]
+    assert len(lines) in (2, 3)
+    for line in lines:
+        example, _, meaning = line.partition("  ")
+        assert meaning
         python, script, *argv = shlex.split(example)
         assert (python, script) == ("python", f"{tool.__name__}.py")
         assert not tool.parser().parse_intermixed_args(argv).debug

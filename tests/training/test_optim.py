@@ -16,7 +16,7 @@ from model import GPT
 from system.settings import OptimConfig
 from tests.helpers import ROOT
 from tests.helpers.tiny import tiny_gpt
-from training.optim import AdamW, Muon, Optimizer, newton_schulz, parameter_groups, schedule
+from training.optim import AdamW, Muon, Optimizer, Part, newton_schulz, parameter_groups, schedule
 
 STEPS = 9
 ROUNDING = 0.05  # what bfloat16's eight bits become in the five iterations of newton_schulz
@@ -59,6 +59,23 @@ def train(model: GPT, steps: range, update: Callable[[int], None]) -> None:
         update(step)
 
 
+def step_both(
+    part: Part,
+    pytorchs: torch.optim.Optimizer,
+    ours: list[nn.Parameter],
+    theirs: list[nn.Parameter],
+) -> None:
+    """Make STEPS steps at half the peak learning rates, with the same gradients on both sides."""
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(STEPS):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn(p.shape, generator=generator)
+            q.grad = p.grad.clone()
+        with torch.no_grad():
+            part.step(0.5)
+        pytorchs.step()
+
+
 def test_muon_equals_pytorchs() -> None:
     generator = torch.Generator().manual_seed(1)
     shapes = [(3, 8), (4, 6), (8, 3), (5, 5), (9, 2), (3, 8)]  # wide, tall and square
@@ -66,13 +83,7 @@ def test_muon_equals_pytorchs() -> None:
     ours, theirs = ([nn.Parameter(p.clone()) for p in first] for _ in range(2))
     muon = Muon([{"params": ours, "lr": 0.04, "weight_decay": 0.5}], momentum=0.9)
     pytorchs = torch.optim.Muon(theirs, lr=0.02, momentum=0.9, weight_decay=0.5)
-    for _ in range(STEPS):
-        for p, q in zip(ours, theirs, strict=True):
-            p.grad = torch.randn(p.shape, generator=generator)
-            q.grad = p.grad.clone()
-        with torch.no_grad():
-            muon.step(0.5)
-        pytorchs.step()
+    step_both(muon, pytorchs, ours, theirs)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=STEPS * 0.02 * ROUNDING)
 
 
@@ -87,13 +98,7 @@ def test_adamw_is_pytorchs_to_the_bit() -> None:
     adamw = AdamW([{"params": ours[at], **group} for group, at in groups], betas=(0.8, 0.95))
     groups = [{"params": theirs[at], **group, "lr": 0.5 * group["lr"]} for group, at in groups]
     pytorchs = torch.optim.AdamW(groups, betas=(0.8, 0.95), fused=True)
-    for _ in range(STEPS):
-        for p, q in zip(ours, theirs, strict=True):
-            p.grad = torch.randn(p.shape, generator=generator)
-            q.grad = p.grad.clone()
-        with torch.no_grad():
-            adamw.step(0.5)
-        pytorchs.step()
+    step_both(adamw, pytorchs, ours, theirs)
     assert all(map(torch.equal, ours, theirs))
     expected = pytorchs.state_dict()["state"]
     assert list(adamw.state) == list(expected)

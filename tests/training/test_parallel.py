@@ -1,6 +1,7 @@
 """Several processes train as one does: the same losses, one writer, one end."""
 
 import contextlib
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pytest
 import torch
 
 import train
-from system import checkpoint
+from data import corpus
+from model import GPT
+from system import checkpoint, config
 from system.checkpoint import LAST
 from tests.helpers.runs import RUN, records, sha256
 from training import parallel
@@ -66,6 +69,24 @@ def test_the_same_number_goes_on_exactly(tiny_processes: Callable) -> None:
     tiny_processes(2, **END)
     assert tiny_processes(2, "--resume")[0].status == 0
     assert sha256(RUN) == sha256(Path("whole"))
+
+
+def test_a_pause_leaves_the_sum_that_a_resumed_run_begins_with(home: Path) -> None:
+    class Pair(World):
+        def sum(self, *values: float, device: torch.device) -> list[float]:
+            return [value + 0.1 for value in values]  # the other process adds its own
+
+    settings = config.load(Path("tiny.yaml"), [], use_gpu=False)
+    cpu = torch.device("cpu")
+    text = corpus.load(settings.data, 8, cpu, chars=None, scratch=Path("ids"))
+    settings.model = dataclasses.replace(settings.model, vocab_size=9)
+    trainer, resumed = (Trainer(GPT(settings.model), text, settings, cpu) for _ in range(2))
+    trainer.world = Pair(0, 2)
+    trainer.loss_sum.fill_(1 / 3)
+    trainer.pause()
+    assert trainer.progress.loss_sum == pytest.approx((1 / 3 + 0.1) / 2)
+    resumed.resume(trainer.checkpoint())
+    assert torch.equal(resumed.loss_sum, trainer.loss_sum)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
