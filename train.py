@@ -1,8 +1,10 @@
 """Train a character-level GPT on a text.
 
-python train.py --config tiny_shakespeare.yaml                       the main job
-python train.py --config tiny_shakespeare.yaml data.dataset=my.txt   a text of your own
-python train.py --config tiny_shakespeare.yaml --resume              go on where it stopped
+    python train.py --config tiny_shakespeare.yaml                       the main job
+    python train.py --config tiny_shakespeare.yaml data.dataset=my.txt   a text of your own
+    python train.py --config tiny_shakespeare.yaml --resume              go on where it stopped
+
+All settings are listed at the end. Ctrl-C saves and ends.
 """
 
 from system.commandline import begin
