@@ -10,9 +10,7 @@ characters, and baby, of 256.
 import argparse
 import math
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -38,11 +36,8 @@ from benchmarks.bench import (
 from benchmarks.train_speed import SHAPES
 from generate import generate
 from model import GPT, GPTConfig
-from system import checkpoint, device
-from system.checkpoint import Checkpoint
+from system import device
 from system.commandline import Parser, run
-from system.errors import Fault
-from system.settings import Config
 
 THEIRS, SLIDE, HALF = "nanoGPT", "ours", "ours, --window half"
 TEMPERATURE = 0.8
@@ -137,35 +132,6 @@ def compare(args: argparse.Namespace, shape_name: str) -> dict[str, Any]:
     return {"jobs": jobs, "seconds": seconds, "same_characters": same}
 
 
-def startup(args: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of a whole process that writes one character on the CPU, in turn."""
-    found: dict[str, list[float]] = {"ours": []}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        commands = {"ours": our_command(folder)}
-        if args.nanogpt:
-            commands[THEIRS] = nanogpt.sample_command(args.nanogpt, folder / "peer", model("small"))
-        for _ in range(args.rounds):
-            for side, (command, cwd) in commands.items():
-                start = time.perf_counter()
-                done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-                if done.returncode:
-                    raise Fault(f"the start of {side} failed: {done.stderr[-500:]}")
-                found.setdefault(side, []).append(time.perf_counter() - start)
-    return found
-
-
-def our_command(folder: Path) -> tuple[list[str], Path]:
-    """How sample.py writes one character with the small model, saved in `folder`, and where."""
-    gpt = model("small")
-    chars = "".join(map(chr, range(48, 48 + VOCABULARY)))
-    weights = dict(gpt.state_dict())
-    saved = Checkpoint(gpt.config, chars, weights, Config().to_dict(), "", [], {"step": 0})
-    checkpoint.save(folder / checkpoint.LAST, saved)
-    options = ["--ckpt", str(folder), "--max-new-tokens", "1", "--prompt", "A", "--device=cpu"]
-    return [sys.executable, "sample.py", *options], Path(__file__).parent.parent
-
-
 def summary(found: dict[str, Any]) -> list[list[str]]:
     """A row for each job: characters/s of each side, ratios, characters alike."""
     rows = []
@@ -227,17 +193,12 @@ def command(args: argparse.Namespace) -> int:
     """Measure, print and write."""
     nanogpt.check(args.nanogpt)
     place = device.pick(args.device)
-    start = startup(args)
     found = {name: compare(args, name) for name in args.shapes}
-    starts = [[side, f"{statistics.median(seconds):.2f}"] for side, seconds in start.items()]
     publish(
         args.out,
         "sample_speed",
-        result={"machine": machine(place), "startup_seconds": start, **found},
-        tables=[
-            table(["whole process for one character", "seconds"], starts),
-            *(describe(name, each) for name, each in found.items()),
-        ],
+        result={"machine": machine(place), **found},
+        tables=[describe(name, each) for name, each in found.items()],
         figure=draw(found),
     )
     return 0

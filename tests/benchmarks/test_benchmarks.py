@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from torch import Tensor, nn
 
-from benchmarks import bench, curve, nanogpt, ours, sample_speed, time_to_loss, train_speed
+from benchmarks import bench, curve, nanogpt, ours, sample_speed, startup, time_to_loss, train_speed
 from data import tiny_shakespeare
 from system.errors import Fault, UserError
 from tests.helpers import runs
@@ -29,7 +30,7 @@ from tests.helpers.tiny import tiny_gpt
 from training.trainer import cross_entropy
 
 CPU = torch.device("cpu")
-BENCHMARKS = pytest.mark.parametrize("module", [sample_speed, time_to_loss, train_speed])
+BENCHMARKS = pytest.mark.parametrize("module", [sample_speed, startup, time_to_loss, train_speed])
 TEXT = runs.TEXT * 5
 SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 6, "dropout": 0.0}
 # A checkout, whose model has one weight and moves the clock: by 1 s when it is called in training,
@@ -426,11 +427,49 @@ def test_speed_of_writing(peer: Path, call: Callable, monkeypatch: pytest.Monkey
     assert (status, err, contents(peer)) == (0, "", before)
     found = json.loads(Path("out/sample_speed.json").read_text())
     assert found["small"]["same_characters"] == {sample_speed.FILLING: [6], "1 x 9": [5]}
-    _, start, table, _ = out.strip().split("\n\n")
-    seconds = found["startup_seconds"]
-    assert cells(start)[1:] == [[side, f"{seconds[side][0]:.2f}"] for side in ("ours", "nanoGPT")]
+    _, table, _ = out.strip().split("\n\n")
     assert table == sample_speed.describe("small", found["small"])
     assert (imread("out/sample_speed.png") != 1).any()
+
+
+def test_whole_processes(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    every, left_out = startup.jobs, ("import torch", "--handmade", "all steps")
+
+    def some(*args: object) -> dict[str, list[str]]:
+        jobs = every(*args).items()
+        return {job: line for job, line in jobs if not any(name in job for name in left_out)}
+
+    monkeypatch.setattr(startup, "jobs", some)
+    argv = ("--rounds", 1, "--device", "cpu", "--out", "out", "--nanogpt", peer)
+    before = contents(peer)
+    status, out, err = call(startup.main, *argv)
+    assert (status, err, contents(peer)) == (0, "", before)
+    seconds = json.loads(Path("out/startup.json").read_text())["seconds"]
+    _, table, _ = out.strip().split("\n\n")
+    header, *rows = cells(table)
+    assert header[1:] == ["ours", "nanoGPT", "ratio"]
+    (one, [ours], [theirs]), *others = [(job, *sides.values()) for job, sides in seconds.items()]
+    assert rows[0] == [one, f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.2f}"]
+    assert rows[1:] == [[job, f"{times[0]:.2f}", "-", "-"] for job, times in others]
+    assert (imread("out/startup.png") != 1).any()
+
+
+def test_an_older_checkout_takes_its_turn(
+    tmp_path: Path, home: Path, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "older").mkdir()
+    assert "has no sample.py" in call(startup.main, "--before", "older").err
+    (tmp_path / "older" / "sample.py").touch()
+    line = [sys.executable, "-c", "import pathlib; pathlib.Path('run').open('a').write('x')"]
+    monkeypatch.setattr(startup, "jobs", lambda *args: {"a": line, "b": line})
+    monkeypatch.setattr(startup, "HERE", home)
+    assert call(startup.main, "--before", "older", "--rounds", 3, "--out", "out").status == 0
+    assert [(folder / "run").read_text() for folder in (home, home / "older")] == ["x" * 6] * 2
+    seconds = json.loads(Path("out/startup.json").read_text())["seconds"]
+    assert all(len(times) == 3 for sides in seconds.values() for times in sides.values())
+    monkeypatch.setattr(startup, "jobs", lambda *args: {"a": [sys.executable, "-c", "1 / 0"]})
+    status, _, err = call(startup.main, "--rounds", 1, "--out", "out")
+    assert status == 1 and "ZeroDivisionError" in err
 
 
 def test_the_weights_mean_the_same_to_gpt2() -> None:
@@ -483,7 +522,7 @@ def test_refusals(
 ) -> None:
     """One sentence, before anything is measured or written."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for name in ("Side", "startup", "curve"):
+    for name in ("Side", "measure", "curve"):
         monkeypatch.setattr(module, name, lambda *args: pytest.fail("measured"), raising=False)
     before = contents(Path())
     status, out, err = call(module.main, "--out=out", *line.split())
