@@ -44,7 +44,7 @@ def parser() -> Parser:
     add("--handmade", nargs="?", **names, help="weights set by hand; default: one-head")
     by_name = "a folder, or a name on the hub; takes requirements-gpt2.txt"
     add("--gpt2", metavar="NAME", help=by_name)
-    add("--device", choices=device.CHOICES, default="auto", help="default: auto")
+    add("--device", choices=device.CHOICES, default="auto", help="where to compute; default: auto")
 
     add = p.add_argument_group("what it continues").add_argument
     start = "text to continue; default: a newline, or where GPT-2's texts begin"

@@ -43,7 +43,9 @@ def parser() -> Parser:
     p.add_argument("--overwrite", action="store_true", help="start anew in the run folder")
     p.add_argument("--allow-data-change", action="store_true", help="resume on a changed text")
     p.add_argument("--dry-run", action="store_true", help="only say what the run would take")
-    p.add_argument("--device", choices=device.CHOICES, default="auto", help="default: auto")
+    p.add_argument(
+        "--device", choices=device.CHOICES, default="auto", help="where to compute; default: auto"
+    )
     p.add_argument("overrides", nargs="*", metavar="section.key=value", help="change a setting")
     return p
 

@@ -1,7 +1,7 @@
 """The optimizers and the learning-rate schedule.
 
-torch.optim.AdamW and torch.optim.Muon do the same, and are what the tests hold these against. But
-whoever makes one of their class imports torch's compiler, which takes as long as torch itself.
+torch.optim.AdamW and torch.optim.Muon compute the same, and the tests hold these against them. But
+to make one of their classes imports torch's compiler, which takes as long as torch itself.
 """
 
 import itertools
@@ -108,15 +108,16 @@ class Part:
         """Update the weights, which all have gradients, at `share` of the peak learning rates."""
         raise NotImplementedError
 
+    @torch.no_grad()
     def load_state(self, state: State) -> None:
         """Remember what `state` says. Raises ValueError when it is of other weights."""
         fresh = self.fresh()
         if state and shapes(state) != shapes(fresh):
             raise ValueError("the optimizer's state is that of other weights")
-        self.state = {
-            i: {name: tensor.to(fresh[i][name]) for name, tensor in tensors.items()}
-            for i, tensors in state.items()
-        }
+        for i, tensors in state.items():  # into tensors of ours: torch's step trusts their layout
+            for name, tensor in tensors.items():
+                fresh[i][name].copy_(tensor)
+        self.state = fresh if state else {}
 
 
 def shapes(state: State) -> dict[int, dict[str, torch.Size]]:

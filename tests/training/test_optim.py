@@ -240,6 +240,33 @@ def test_state_of_other_weights_is_refused(optimizer: str) -> None:
         Optimizer(narrow, config).load_state(other.state())
 
 
+def reversed_and_strided(state: list[dict]) -> list[dict]:
+    """The same state: entries and names in another order, tensors of another type and layout."""
+    return [
+        {
+            i: {
+                name: t.double().mT.contiguous().mT if t.ndim > 1 else t.double()
+                for name, t in reversed(tensors.items())
+            }
+            for i, tensors in reversed(part.items())
+        }
+        for part in state
+    ]
+
+
+@both_optimizers
+def test_state_may_come_in_any_order_and_layout(optimizer: str) -> None:
+    config = OptimConfig(optimizer=optimizer, **CONFIG)
+    model = model_of_all_roles()
+    ours = Optimizer(model, config)
+    train(model, range(4), lambda step: ours.step(0.75))
+    again, new = resumed(model, ours, config)
+    new.load_state(reversed_and_strided(ours.state()))
+    train(model, range(4, STEPS), lambda step: ours.step(0.75))
+    train(again, range(4, STEPS), lambda step: new.step(0.75))
+    assert all(map(torch.equal, model.parameters(), again.parameters()))
+
+
 @pytest.mark.parametrize("decay", ["cosine", "linear", "none"])
 def test_learning_rate_warms_up(decay: str) -> None:
     config = OptimConfig(warmup_steps=4, decay=decay)
