@@ -56,11 +56,12 @@ def choose(
 
 
 class Cache(Past):
-    """Keeps the keys and values of one block, so that each character passes through it once."""
+    """Keeps what one block computed, so that each character passes through it once."""
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
         self.kept: Tensor | None = None  # (2, B, H, block_size, D)
+        self.latest: dict[int, Tensor] = {}  # what the last place so far had, each (B, 1, n)
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the next positions, each (B, H, t, D) -> those of all so far, (B, H, T, D)."""
@@ -72,6 +73,12 @@ class Cache(Past):
         self.kept[1, :, :, start : self.length] = v
         k, v = self.kept[:, :, :, : self.length]
         return k, v
+
+    def before(self, branch: int, x: Tensor) -> Tensor:
+        """What each place's predecessor had, x (B, t, n) -> (B, t, n); zero at the first place."""
+        first = self.latest.get(branch, torch.zeros_like(x[:, :1]))
+        self.latest[branch] = x[:, -1:]
+        return torch.cat((first, x[:, :-1]), dim=1)
 
 
 def caches(model: GPT) -> list[Cache]:

@@ -35,6 +35,7 @@ class GPTConfig:
     bias: whether LayerNorms and the linear layers of the blocks have biases
     position: learned embeddings at the input, or rotary angles in each head
     activation: nonlinearity of the feed-forward
+    shift: share of the channels that attention and feed-forward read from the place before
     tie_weights: whether the output head shares the token embedding's weights
 
     Raises ValueError, one sentence, when a field is out of range or the fields do not fit.
@@ -51,6 +52,7 @@ class GPTConfig:
     bias: bool = False
     position: Position = "rotary"
     activation: Activation = "relu2"
+    shift: float = 0.0
     tie_weights: bool = False
 
     def __post_init__(self) -> None:
@@ -71,6 +73,8 @@ class GPTConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}")
+        if not 0 <= self.shift <= 1:
+            raise ValueError(f"shift must lie between 0 and 1, not {self.shift}")
         for name, choices in (("position", Position), ("activation", Activation)):
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(f"{name} is one of {', '.join(get_args(choices))}")
@@ -130,16 +134,23 @@ class Dropout(nn.Module):
 
 
 class Past:
-    """Keys and values of the positions before those that a block is given; here there are none.
+    """What a block knows of the positions before those that it is given; here there are none.
 
-    `generate.Cache` is one that keeps them, so that text can go on one character at a time.
+    `generate.Cache` is one that keeps it, so that text can go on one character at a time.
     """
 
     length = 0
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of the next positions, each (B, H, t, D) -> those of all so far, (B, H, T, D)."""
+        """Keys and values of the next positions, each (B, H, t, D) -> of all, (B, H, T, D)."""
         return k, v
+
+    def before(self, branch: int, x: Tensor) -> Tensor:
+        """What each place's predecessor had, x (B, t, n) -> (B, t, n); zero at the first place.
+
+        branch: which of the block's two inputs x is, that of attention (0) or feed-forward (1)
+        """
+        return F.pad(x, (0, 0, 1, -1))
 
 
 NO_PAST = Past()
@@ -264,11 +275,40 @@ class FeedForward(nn.Module):
         return self.down(self.act(self.up(x)))
 
 
+class Shift(nn.Module):
+    """Token shift: the first n channels come from the place before. Peng et al. 2023 (RWKV).
+
+    A layer then need not spend a head on looking one place back. arXiv:2305.13048.
+    """
+
+    reach = 1  # places before the one that is read
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n = n
+
+    def forward(self, x: Tensor, past: Past = NO_PAST, branch: int = 0) -> Tensor:
+        """x (B, T, C) of the positions that come after `past` -> (B, T, C)."""
+        moved, kept = x.split((self.n, x.shape[-1] - self.n), dim=-1)
+        return torch.cat((past.before(branch, moved), kept), dim=-1)
+
+
+class NoShift(nn.Module):
+    """Every channel is read where it is."""
+
+    reach = 0
+
+    def forward(self, x: Tensor, past: Past = NO_PAST, branch: int = 0) -> Tensor:
+        return x
+
+
 class Block(nn.Module):
     """Pre-norm residual block: communicate (attention), then compute (feed-forward)."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
+        shifted = round(config.shift * config.n_embd)
+        self.shift = Shift(shifted) if shifted else NoShift()
         self.ln_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.attn = MultiHeadAttention(config)
         self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
@@ -277,8 +317,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, past: Past = NO_PAST, last: int = 0) -> Tensor:
         """x (B, T, C) of the positions that come after `past` -> (B, t, C), t as in attention."""
-        x = x[:, -last:] + self.drop(self.attn(self.ln_1(x), past, last))  # -0 is 0: all
-        return x + self.drop(self.ffwd(self.ln_2(x)))
+        read = last and last + self.shift.reach  # the feed-forward reads one place before, too
+        attended = self.attn(self.shift(self.ln_1(x), past, 0), past, read)
+        x = x[:, -read:] + self.drop(attended)  # -0 is 0: all
+        x = x + self.drop(self.ffwd(self.shift(self.ln_2(x), past, 1)))
+        return x[:, -last:]
 
 
 class Positions(nn.Embedding):

@@ -35,7 +35,7 @@ def look(model: GPT, idx: Tensor) -> Inside:
     x = model.wte(idx) + model.wpe(idx.shape[1])  # (B, T, C)
     patterns, added = [], []
     for block in model.blocks:
-        normed = block.ln_1(x)
+        normed = block.shift(block.ln_1(x))
         patterns += [head.pattern(normed) for head in block.attn.heads]  # each (B, T, T)
         added.append(block.attn.contributions(normed)[:, :, -1])  # (B, heads of the layer, C)
         x = block(x)

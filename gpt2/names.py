@@ -41,7 +41,13 @@ LAYERS = {
 EPS = 1e-5  # of LayerNorm
 PARTS, KINDS = ("query", "key", "value"), ("weight", "bias")
 
-STRUCTURE = {"position": "learned", "activation": "gelu_tanh", "bias": True, "tie_weights": True}
+STRUCTURE = {
+    "position": "learned",
+    "activation": "gelu_tanh",
+    "bias": True,
+    "shift": 0.0,
+    "tie_weights": True,
+}
 FIXED = {  # what such a GPT computes; a config.json that lacks one of these means the same
     "activation_function": "gelu_new",
     "layer_norm_epsilon": EPS,

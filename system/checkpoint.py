@@ -33,7 +33,7 @@ from model import GPT, GPTConfig
 from system.errors import UserError
 from system.files import write_whole
 
-FORMAT = 2
+FORMAT, READ = 3, (2, 3)  # 3: model has shift, which is 0 in those before
 RUNS = Path("checkpoints")
 LAST, BEST = "last.pt", "best.pt"
 
@@ -109,7 +109,7 @@ def load(path: Path) -> Checkpoint:
         raise UserError(f"{path} is damaged or no checkpoint; {other(path)}") from error
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise UserError(f"{path} is no checkpoint; {other(path)}")
-    if content["format"] != FORMAT:
+    if content["format"] not in READ:
         raise UserError(
             f"{path} is of format {content['format']} and not {FORMAT}; use the version that wrote "
             "it"

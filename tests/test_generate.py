@@ -50,13 +50,15 @@ def drawn(model: GPT, idx: Tensor, *, seed: int, n: int, halve: bool = False) ->
     return idx[:, -n:]
 
 
-@pytest.mark.parametrize("position", ["learned", "rotary"])
+@pytest.mark.parametrize(
+    ("position", "shift"), [("learned", 0), ("rotary", 0), ("learned", 0.6), ("rotary", 0.7)]
+)
 @pytest.mark.parametrize(("B", "T"), [(1, 1), (2, 4), (3, 6), (2, 7), (1, 20)])
 @pytest.mark.parametrize("window", ["slide", "half"])
 def test_text_equals_that_of_a_model_without_a_cache(
-    position: str, B: int, T: int, window: str
+    position: str, shift: float, B: int, T: int, window: str
 ) -> None:
-    model = tiny_gpt(position=position, bias=position == "learned")
+    model = tiny_gpt(position=position, shift=shift, bias=position == "learned")
     expected = drawn(model, prompt(T, B=B), seed=5, n=30, halve=window == "half")
     steps = generate(model, prompt(T, B=B), 30, torch.Generator().manual_seed(5), window=window)
     assert torch.equal(torch.stack(list(steps), dim=1), expected)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from generate import Cache
-from model import GPT, GPTConfig, causal_attention, dropout
+from model import GPT, GPTConfig, Shift, causal_attention, dropout
 from tests.helpers import reference
 from tests.helpers.tiny import SIZES, tiny_gpt
 
@@ -18,6 +18,7 @@ B, T, H, D, C, V = 2, 5, SIZES["n_head"], SIZES["head_size"], SIZES["n_embd"], S
 
 both_positions = pytest.mark.parametrize("position", ["learned", "rotary"])
 with_and_without_bias = pytest.mark.parametrize("bias", [False, True])
+each_shift = pytest.mark.parametrize("shift", [0.0, 0.4, 1.0])  # of 0, 3 and all 7 channels
 tied_and_untied = pytest.mark.parametrize("tie_weights", [False, True])
 
 
@@ -54,10 +55,17 @@ def record(model: GPT, idx: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
 @pytest.mark.parametrize("activation", ["gelu_tanh", "relu2"])
 @tied_and_untied
 @with_and_without_bias
+@each_shift
 def test_gpt_equals_the_reference(
-    float64: None, idx: Tensor, position: str, activation: str, tie_weights: bool, bias: bool
+    float64: None,
+    idx: Tensor,
+    position: str,
+    activation: str,
+    tie_weights: bool,
+    bias: bool,
+    shift: float,
 ) -> None:
-    kinds = {"position": position, "activation": activation}
+    kinds = {"position": position, "activation": activation, "shift": shift}
     model = tiny_gpt(tie_weights=tie_weights, bias=bias, **kinds)
     weights = {name: p.numpy() for name, p in model.state_dict().items()}
     expected = reference.gpt(weights, idx.numpy(), n_layer=2, n_head=H, **kinds)
@@ -99,9 +107,12 @@ def test_contributions_are_the_output_split_by_head(
 
 
 @both_positions
+@each_shift
 @pytest.mark.parametrize("cut", [[1] * 6, [3, 1, 2], [6], [2, 4]])
-def test_a_text_in_pieces_is_the_text(float64: None, position: str, cut: list[int]) -> None:
-    model, idx = tiny_gpt(position=position, bias=True), torch.randint(V, (B, 6))
+def test_a_text_in_pieces_is_the_text(
+    float64: None, position: str, shift: float, cut: list[int]
+) -> None:
+    model, idx = tiny_gpt(position=position, shift=shift, bias=True), torch.randint(V, (B, 6))
     pasts = [Cache(6) for _ in model.blocks]
     pieces = [model(piece, pasts) for piece in idx.split(cut, dim=1)]
     torch.testing.assert_close(torch.cat(pieces, dim=1), model(idx), rtol=0, atol=1e-12)
@@ -110,12 +121,15 @@ def test_a_text_in_pieces_is_the_text(float64: None, position: str, cut: list[in
 
 
 @both_positions
-@pytest.mark.parametrize("last", [1, 3, T])
-def test_the_last_positions_alone(float64: None, idx: Tensor, position: str, last: int) -> None:
-    model = tiny_gpt(position=position, bias=True).eval()
+@each_shift
+@pytest.mark.parametrize("last", [1, 3, T - 1, T])
+def test_the_last_positions_alone(
+    float64: None, idx: Tensor, position: str, shift: float, last: int
+) -> None:
+    model = tiny_gpt(position=position, shift=shift, bias=True).eval()
     torch.testing.assert_close(model(idx, last=last), model(idx)[:, -last:])
     pasts = [Cache(SIZES["block_size"]) for _ in model.blocks]
-    model(idx[:, : T - last], pasts) if last < T else None
+    model(idx[:, : T - last], pasts, last=1) if last < T else None  # as text is continued
     torch.testing.assert_close(model(idx[:, T - last :], pasts, last=1), model(idx)[:, -1:])
 
 
@@ -150,14 +164,26 @@ def test_gpu_equals_the_cpu(float64: None, idx: Tensor, position: str) -> None:
 
 
 @both_positions
-def test_only_the_past_counts(idx: Tensor, position: str) -> None:
-    model = tiny_gpt(position=position)
+@each_shift
+def test_only_the_past_counts(idx: Tensor, position: str, shift: float) -> None:
+    model = tiny_gpt(position=position, shift=shift)
     for t in range(T):
         changed = idx.clone()
         changed[:, t] = (idx[:, t] + 1) % V
         before, after = model(idx), model(changed)
         assert torch.equal(after[:, :t], before[:, :t])
         assert (after[:, t:] != before[:, t:]).any(dim=-1).all()
+
+
+def test_shifted_channels_come_from_the_place_before() -> None:
+    x = random(B, T, C)
+    shifted = Shift(3)(x)
+    assert torch.equal(shifted[..., 3:], x[..., 3:])
+    assert torch.equal(shifted[:, 1:, :3], x[:, :-1, :3])
+    assert shifted[:, 0, :3].count_nonzero() == 0
+    model = tiny_gpt(shift=0.4)
+    assert model.parameter_count() == tiny_gpt().parameter_count()
+    assert {block.shift.n for block in model.blocks} == {3}
 
 
 @tied_and_untied
@@ -209,6 +235,9 @@ def test_block_size_is_the_longest_context(position: str) -> None:
         ({"dropout": 1}, "dropout must be at least 0 and below 1, not 1"),
         ({"dropout": -0.5}, "dropout must be at least 0 and below 1, not -0.5"),
         ({"dropout": math.nan}, "dropout must be at least 0 and below 1, not nan"),
+        ({"shift": -0.1}, "shift must lie between 0 and 1, not -0.1"),
+        ({"shift": 1.5}, "shift must lie between 0 and 1, not 1.5"),
+        ({"shift": math.nan}, "shift must lie between 0 and 1, not nan"),
         ({"position": "rotray"}, "position is one of learned, rotary"),
         ({"activation": "relu"}, "activation is one of gelu_tanh, relu2"),
         ({"head_size": None}, "n_embd=7 is not divisible by n_head=3; .* set head_size"),

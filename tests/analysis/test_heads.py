@@ -43,6 +43,7 @@ def by_hand(model: GPT, idx: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray
     for layer in range(L):
         name = f"blocks.{layer}."
         normed = reference.layer_norm(weights, f"{name}ln_1.", x)
+        normed = reference.token_shift(normed, config.shift)
         for h in range(H):
             head, kind = f"{name}attn.heads.{h}.", {"position": config.position}
             patterns.append(reference.head_pattern(weights, head, normed, **kind))
@@ -53,6 +54,7 @@ def by_hand(model: GPT, idx: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray
             x = x + added
         x = x + weights.get(f"{name}attn.proj.bias", 0.0)
         thought = reference.layer_norm(weights, f"{name}ln_2.", x)
+        thought = reference.token_shift(thought, config.shift)
         thought = reference.feed_forward(
             weights, f"{name}ffwd.", thought, activation=config.activation
         )
@@ -71,11 +73,12 @@ def by_hand(model: GPT, idx: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 @kinds
-@pytest.mark.parametrize("tie_weights", [False, True])
+@pytest.mark.parametrize(("tie_weights", "shift"), [(False, 0.0), (True, 0.0), (False, 0.4)])
 def test_look_equals_the_reference(
-    idx: Tensor, position: str, activation: str, bias: bool, tie_weights: bool
+    idx: Tensor, position: str, activation: str, bias: bool, tie_weights: bool, shift: float
 ) -> None:
-    model = tiny_gpt(position=position, activation=activation, bias=bias, tie_weights=tie_weights)
+    kinds = {"position": position, "activation": activation, "bias": bias}
+    model = tiny_gpt(**kinds, tie_weights=tie_weights, shift=shift)
     inside = look(model, idx)
     patterns, heads, rest = by_hand(model, idx)
     assert inside.pattern.shape == (B, L * H, T, T)

@@ -262,6 +262,7 @@ CHANGES = {
     "position": ("rotary", "model.position=learned"),
     "activation": ("relu2", "model.activation=gelu_tanh"),
     "bias": (False, "model.bias=true"),
+    "shift": (0.5, "model.shift=0.0"),
     "tie_weights": (False, "model.tie_weights=true"),
     "head_size": (6, "model.head_size=null"),
 }

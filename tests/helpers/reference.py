@@ -117,19 +117,45 @@ def feed_forward(weights: Weights, prefix: str, x: np.ndarray, *, activation: st
     return linear(weights, f"{prefix}down.", hidden)
 
 
+def token_shift(x: np.ndarray, share: float) -> np.ndarray:
+    """The first `share` of the channels as the place before had them; zero at the first place.
+
+    (B, T, C) -> (B, T, C). Peng et al. 2023 (RWKV), arXiv:2305.13048.
+    """
+    shifted = f64(x).copy()
+    for c in range(round(share * x.shape[-1])):
+        for t in range(x.shape[1]):
+            shifted[:, t, c] = x[:, t - 1, c] if t > 0 else 0.0
+    return shifted
+
+
 def block(
-    weights: Weights, prefix: str, x: np.ndarray, *, n_head: int, position: str, activation: str
+    weights: Weights,
+    prefix: str,
+    x: np.ndarray,
+    *,
+    n_head: int,
+    position: str,
+    activation: str,
+    shift: float = 0.0,
 ) -> np.ndarray:
     """Pre-norm residual block, as in GPT-2 (Radford et al. 2019). (B, T, C) -> (B, T, C)"""
-    normed = layer_norm(weights, f"{prefix}ln_1.", x)
+    normed = token_shift(layer_norm(weights, f"{prefix}ln_1.", x), shift)
     attn = f"{prefix}attn."
     x = x + multi_head_attention(weights, attn, normed, n_head=n_head, position=position)
-    normed = layer_norm(weights, f"{prefix}ln_2.", x)
+    normed = token_shift(layer_norm(weights, f"{prefix}ln_2.", x), shift)
     return x + feed_forward(weights, f"{prefix}ffwd.", normed, activation=activation)
 
 
 def gpt(
-    weights: Weights, idx: np.ndarray, *, n_layer: int, n_head: int, position: str, activation: str
+    weights: Weights,
+    idx: np.ndarray,
+    *,
+    n_layer: int,
+    n_head: int,
+    position: str,
+    activation: str,
+    shift: float = 0.0,
 ) -> np.ndarray:
     """The model without dropout: ids (B, T) -> logits (B, T, V). Radford et al. 2019 (GPT-2)."""
     if idx.min() < 0:
@@ -139,7 +165,8 @@ def gpt(
         x = x + f64(weights["wpe.weight"])[np.arange(idx.shape[1])]  # position t adds row t
     for i in range(n_layer):
         prefix = f"blocks.{i}."
-        x = block(weights, prefix, x, n_head=n_head, position=position, activation=activation)
+        kinds = {"position": position, "activation": activation, "shift": shift}
+        x = block(weights, prefix, x, n_head=n_head, **kinds)
     x = layer_norm(weights, "ln_f.", x)
     return x @ f64(weights["lm_head.weight"]).T  # (B, T, V); never a bias
 

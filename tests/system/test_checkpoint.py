@@ -128,12 +128,20 @@ def test_a_forged_content_that_is_right(saved: Checkpoint, tmp_path: Path) -> No
     assert checkpoint.load(tmp_path / BEST).chars == saved.chars
 
 
-@pytest.mark.parametrize("number", [1, 3, -1])
+@pytest.mark.parametrize("number", [1, 4, -1])
 def test_another_format(number: int, saved: Checkpoint, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / BEST, saved)
     torch.save({**torch.load(tmp_path / BEST), "format": number}, tmp_path / BEST)
     sentence = f"is of format {number} and not {checkpoint.FORMAT}; use the version that wrote it"
     assert message(tmp_path / BEST).endswith(sentence)
+
+
+def test_the_format_before(saved: Checkpoint, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / BEST, saved)
+    content = torch.load(tmp_path / BEST)
+    del content["model"]["shift"]
+    forge(tmp_path / BEST, {**content, "format": 2})
+    assert exact(vars(checkpoint.load(tmp_path / BEST))) == exact(vars(saved))
 
 
 def test_cut_files(saved: Checkpoint, tmp_path: Path) -> None:
