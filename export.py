@@ -58,6 +58,8 @@ def command(args: argparse.Namespace) -> int:
         clear_temporary(args.to / name)
         write_whole(args.to / name, content)
     print(f"{path}, step {saved.progress['step']}, written to {args.to}")
+    if saved.counts:
+        print("the counts stay behind: what was exported is the trained model alone")
     return 0
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from data.tokenizer import CharTokenizer
+from mixture import Mixture
 from model import GPT, Past
 from system.device import autocast
 
@@ -61,6 +62,7 @@ class Cache(Past):
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
         self.kept: Tensor | None = None  # (2, B, H, block_size, D)
+        self.ids: Tensor | None = None  # (B, T)
         self.latest: dict[int, Tensor] = {}  # what the last place so far had, each (B, 1, n)
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,6 +76,11 @@ class Cache(Past):
         k, v = self.kept[:, :, :, : self.length]
         return k, v
 
+    def context(self, idx: Tensor) -> Tensor:
+        """The next ids (B, t) -> all so far (B, T), for a model that looks at them itself."""
+        self.ids = idx if self.ids is None else torch.cat((self.ids, idx), dim=1)
+        return self.ids
+
     def before(self, branch: int, x: Tensor) -> Tensor:
         """What each place's predecessor had, x (B, t, n) -> (B, t, n); zero at the first place."""
         first = self.latest.get(branch, torch.zeros_like(x[:, :1]))
@@ -81,12 +88,12 @@ class Cache(Past):
         return torch.cat((first, x[:, :-1]), dim=1)
 
 
-def caches(model: GPT) -> list[Cache]:
+def caches(model: GPT | Mixture) -> list[Cache]:
     """An empty cache for each block."""
     return [Cache(model.config.block_size) for _ in model.blocks]
 
 
-def ready(model: GPT) -> GPT:
+def ready(model: GPT | Mixture) -> GPT | Mixture:
     """A copy of the model that gathers the weights of its heads once, in evaluation mode."""
     model = copy.deepcopy(model).eval()
     for block in model.blocks:
@@ -96,7 +103,7 @@ def ready(model: GPT) -> GPT:
 
 @torch.inference_mode()
 def generate(
-    model: GPT,
+    model: GPT | Mixture,
     idx: Tensor,
     max_new_tokens: int,
     generator: torch.Generator,

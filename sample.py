@@ -21,10 +21,12 @@ import torch
 from torch import Tensor
 
 import handmade
+import mixture
 from data.tokenizer import CharTokenizer, UnknownCharacters
 from generate import generate, texts
 from gpt2 import hub
 from gpt2.bytepairs import BytePairs
+from mixture import Mixture
 from model import GPT
 from system import checkpoint, config, device
 from system.commandline import Parser, bounded, check_output, run
@@ -44,6 +46,7 @@ def parser() -> Parser:
     add("--handmade", nargs="?", **names, help="weights set by hand; default: one-head")
     by_name = "a folder, or a name on the hub; takes requirements-gpt2.txt"
     add("--gpt2", metavar="NAME", help=by_name)
+    add("--trained-alone", action="store_true", help="leave out the counts, if there are any")
     add("--device", choices=device.CHOICES, default="auto", help="where to compute; default: auto")
 
     add = p.add_argument_group("what it continues").add_argument
@@ -113,7 +116,7 @@ class Source:
     """What writes, what it is in a line, and how precisely and warmly it does so left alone."""
 
     what: str
-    model: GPT
+    model: GPT | Mixture
     tokenizer: CharTokenizer | BytePairs
     dtype: str
     temperature: float = 0.8
@@ -136,7 +139,10 @@ def source(args: argparse.Namespace) -> Source:
         what = f"{path}, step {saved.progress['step']}"
     dtype = config.build(saved.settings).train.dtype
     temperature = 0.8 if args.handmade is None else 0
-    return Source(what, saved.build(), CharTokenizer(saved.chars), dtype, temperature)
+    model = saved.build() if args.trained_alone else mixture.load(saved)
+    if isinstance(model, Mixture):
+        what += ", counted and trained"
+    return Source(what, model, CharTokenizer(saved.chars), dtype, temperature)
 
 
 def command(args: argparse.Namespace) -> int:

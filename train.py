@@ -19,6 +19,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import mixture
 from system import checkpoint, config, device
 from system.checkpoint import BEST, LAST
 from system.commandline import Parser, forgive_output, run
@@ -53,7 +54,7 @@ def parser() -> Parser:
 def finish(trainer: Trainer, folder: Path) -> None:
     """Draw the losses, write a sample with the best weights, and say how to write more."""
     picture = metrics.plot(folder)
-    best = checkpoint.load(checkpoint.locate(folder)).build().to(trainer.device)
+    best = mixture.load(checkpoint.load(checkpoint.locate(folder))).to(trainer.device)
     print(f"\n{write(trainer, best)}\n")
     if trainer.progress.step < trainer.config.train.max_steps:
         print(f"ended early: no better val_loss in {trainer.progress.stale} evaluations")

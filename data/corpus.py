@@ -31,6 +31,7 @@ class Corpus:
 
     tokenizer: its vocabulary, sorted, or the one it was encoded with
     train, val: ids (N,), uint8 where the vocabulary allows, otherwise int32
+    calibration: ids before the two, which neither net nor counts learn from; often none
     fingerprint: sha256 of the text, to notice on resuming that it changed
     """
 
@@ -38,6 +39,7 @@ class Corpus:
     train: Tensor
     val: Tensor
     fingerprint: str
+    calibration: Tensor
 
 
 def source_files(dataset: str) -> list[Path]:
@@ -115,9 +117,18 @@ def survey(config: DataConfig) -> tuple[str, int, str]:
 
 
 def load(
-    config: DataConfig, block_size: int, device: torch.device, *, chars: str | None, scratch: Path
+    config: DataConfig,
+    block_size: int,
+    device: torch.device,
+    *,
+    chars: str | None,
+    scratch: Path,
+    calibration_fraction: float = 0.0,
 ) -> Corpus:
     """Read, encode and split the text of `config`.
+
+    The first `calibration_fraction` of the training split is set apart: what comes last is most
+    like what is validated on, and would be missed.
 
     `chars` is the vocabulary to keep to; None takes the text's own. Ids larger than
     `config.map_above_mb` go to the file `scratch` and are memory-mapped; others go to `device`.
@@ -139,7 +150,15 @@ def load(
         ids = map_file(pieces, scratch, length, tokenizer.dtype)
     if len(ids) != length:
         raise UserError(f"{config.dataset} changed while it was read; try again")
-    return Corpus(tokenizer, ids[:train_size], ids[train_size:], fingerprint)
+    apart = int(train_size * calibration_fraction)
+    if calibration_fraction and min(apart - 1, train_size - apart - 1) < block_size:
+        raise UserError(
+            f"memory.calibration_fraction={calibration_fraction} sets {apart} of {train_size} "
+            f"characters apart, too few or too many for windows of model.block_size={block_size}; "
+            "change it, or take a longer text"
+        )
+    calibration, train = ids[:train_size].split((apart, train_size - apart))
+    return Corpus(tokenizer, train, ids[train_size:], fingerprint, calibration)
 
 
 def map_file(pieces: Iterable[Tensor], scratch: Path, length: int, dtype: torch.dtype) -> Tensor:
@@ -208,15 +227,17 @@ class Batches:
             self.epoch, self.starts = epoch, offset + order * self.block_size
         return self.starts
 
-    def __call__(self, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The idx and targets of `step`, both (B, T) int64 on `device`."""
+    def starts_of(self, step: int) -> Tensor:
+        """Where in the text the windows of `step` begin, (B,)."""
         wanted = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs, places = wanted // self.windows, wanted % self.windows
-        starts = torch.cat(
-            [self.window_starts(int(e))[places[epochs == e]] for e in epochs.unique()]
-        )
+        return torch.cat([self.window_starts(int(e))[places[epochs == e]] for e in epochs.unique()])
+
+    def __call__(self, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The idx and targets of `step`, both (B, T) int64 on `device`."""
         span = torch.arange(self.block_size + 1)
-        at = (starts[:, None] + span).to(self.ids.device, non_blocking=True)  # (B, T + 1)
+        at = self.starts_of(step)[:, None] + span  # (B, T + 1)
+        at = at.to(self.ids.device, non_blocking=True)
         window = self.ids[at].to(device, torch.long)
         return window[:, :-1], window[:, 1:]
 

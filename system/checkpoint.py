@@ -10,6 +10,9 @@ A checkpoint is one file of plain containers and tensors:
     fingerprint  sha256 of the text
     optimizer    what the optimizer remembers
     progress     where the run stands: step, best_loss, ...
+    counts       the counts beside the model, as data.ngrams.pack has them: they hold stretches of
+                 the text
+    shares       of the counts in the mixture
     sha256       of all of the above, so that damage is noticed
 """
 
@@ -20,7 +23,7 @@ import math
 import stat
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -33,7 +36,7 @@ from model import GPT, GPTConfig
 from system.errors import UserError
 from system.files import write_whole
 
-FORMAT, READ = 3, (2, 3)  # 3: model has shift, which is 0 in those before
+FORMAT, READ = 3, (2, 3)  # 3: model has shift, which is 0 in those before, and there are counts
 RUNS = Path("checkpoints")
 LAST, BEST = "last.pt", "best.pt"
 
@@ -49,9 +52,11 @@ class Checkpoint:
     fingerprint: str
     optimizer: list[dict[int, dict[str, Tensor]]]
     progress: dict[str, int | float]
+    counts: list[dict[str, Tensor]] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
 
     def build(self) -> GPT:
-        """The model, with its weights, in evaluation mode."""
+        """The model alone, with its weights, in evaluation mode; mixture.load adds the counts."""
         model = GPT(self.model)
         model.load_state_dict(self.weights, strict=True)
         return model.eval()
@@ -158,6 +163,10 @@ def check(checkpoint: Checkpoint) -> None:
         raise ValueError("the weights are not finite")
     if not len(checkpoint.chars) == len(set(checkpoint.chars)) == checkpoint.model.vocab_size:
         raise ValueError("the vocabulary does not fit the model")
+    if len(checkpoint.shares) != len(checkpoint.counts):
+        raise ValueError("the shares do not fit the counts")
+    if not all(isinstance(share, float) and 0 <= share <= 1 for share in checkpoint.shares):
+        raise ValueError("the shares are no shares")
     progress = checkpoint.progress
     if "step" not in progress or not all(math.isfinite(n) or n > 0 for n in progress.values()):
         raise ValueError("the progress has no step, or numbers that are none")

@@ -10,7 +10,7 @@ import stat
 import types
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -46,12 +46,17 @@ def show(value: Any) -> str:
 def coerce(value: Any, kind: Any, key: str) -> Any:
     """Turn what YAML or the command line gave for `key` into its type, or raise ConfigError.
 
-    `kind` is bool, int, float, str, a Literal of strings, or one of these or None.
+    `kind` is bool, int, float, str, a Literal of strings, or one of these or None, or a number or
+    a Literal.
     """
-    if get_origin(kind) is types.UnionType:
+    if get_origin(kind) in (types.UnionType, Union):
+        number_kind, other = get_args(kind)
+        if get_origin(other) is Literal:
+            words = get_args(other)
+            return value if value in words else number(value, number_kind, key, *words)
         if value is None or value in ("null", "~", ""):
             return None
-        kind = next(k for k in get_args(kind) if k is not type(None))
+        kind = number_kind
     if get_origin(kind) is Literal:
         choices = get_args(kind)
         if value not in choices:
@@ -69,9 +74,9 @@ def coerce(value: Any, kind: Any, key: str) -> Any:
     return number(value, kind, key)
 
 
-def number(value: Any, kind: type, key: str) -> int | float:
-    """An int or a finite float; `1e3` is an int too."""
-    wanted = "a whole number" if kind is int else "a number"
+def number(value: Any, kind: type, key: str, *words: str) -> int | float:
+    """An int or a finite float; `1e3` is an int too. A message names the `words` that do, too."""
+    wanted = " or ".join(("a whole number" if kind is int else "a number", *words))
     try:
         if isinstance(value, bool):
             raise ValueError

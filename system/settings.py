@@ -87,6 +87,39 @@ class OptimConfig:
 
 
 @dataclass
+class MemoryConfig:
+    """Counts of the text beside the trained model.
+
+    order: longest stretch of characters that is counted; 0 means no counts
+    share: of the counts in the mixture, from 0 to 1; auto estimates it from text that no one saw
+    calibration_fraction: share of the training split, at its start, kept for that
+    teach: share of the counts in the target of training; 0 means none
+    folds: parts of the text, each of which is taught by counts of the others
+    """
+
+    order: int = 0
+    share: float | Literal["auto"] = "auto"
+    calibration_fraction: float = 0.02
+    teach: float = 0.0
+    folds: int = 7
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.order <= 20:
+            raise ValueError(f"order must lie between 0 and 20, not {self.order}")
+        if self.share != "auto" and not 0 <= self.share <= 1:
+            raise ValueError(f"share must be auto, or lie between 0 and 1, not {self.share}")
+        if not 0.001 <= self.calibration_fraction <= 0.5:
+            value = self.calibration_fraction
+            raise ValueError(f"calibration_fraction must lie between 0.001 and 0.5, not {value}")
+        if not 0 <= self.teach < 1:
+            raise ValueError(f"teach must be at least 0 and below 1, not {self.teach}")
+        if self.teach and not self.order:
+            raise ValueError("teach takes counts; set memory.order, such as memory.order=7")
+        if not 2 <= self.folds <= 100:
+            raise ValueError(f"folds must lie between 2 and 100, not {self.folds}")
+
+
+@dataclass
 class TrainConfig:
     """The run: how long it is, what a step is, where it is kept.
 
@@ -132,6 +165,7 @@ class Config:
     model: GPTConfig = field(default_factory=lambda: GPTConfig(vocab_size=1))
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:

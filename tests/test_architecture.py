@@ -17,6 +17,7 @@ FLOORS = (  # of the house, lowest first: what stands on a floor imports from th
     {"model"},
     {"system"},
     {"data"},
+    {"mixture"},
     {"generate"},
     {"handmade", "gpt2"},
     {"analysis"},

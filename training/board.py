@@ -43,7 +43,7 @@ class TensorBoard(Board):
 
         def add(writer: Any) -> None:
             for name, value in record.items():
-                if name != "step":
+                if name != "step" and value is not None:
                     writer.add_scalar(name, value, record["step"])
 
         self.attempt(add)

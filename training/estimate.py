@@ -102,6 +102,8 @@ def duration(trainer: Trainer, standing: int, measured: Measured) -> str:
 def disk(trainer: Trainer) -> str:
     """What the checkpoints will take, counted."""
     tensors = [*trainer.model.parameters(), *remembered_by(trainer)]
+    if trainer.memory:
+        tensors += [tensor for level in trainer.memory.packed for tensor in level.values()]
     checkpoint = size(tensors) + ENTRY * len(tensors)
     return f"disk    {megabytes(2 * checkpoint)}, two checkpoints of {megabytes(checkpoint)} each"
 

@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from generate import generate
+from mixture import Mixture
 from model import GPT
 from system import checkpoint
 from system.checkpoint import BEST, LAST
@@ -29,18 +30,15 @@ def fit(trainer: Trainer, folder: Path, board: Board, stop: Stop) -> None:
         total=train.max_steps, initial=progress.step, unit="step", disable=hidden, leave=False
     )
     val_loss, signal = progress.best_loss, 0
+    if trainer.memory and progress.best_loss == math.inf:  # what counting alone can do
+        evaluate_and_keep(trainer, folder, board, bar)
+        val_loss = progress.best_loss
     with bar:
         while not (trainer.done() or signal):
             trainer.update()
             evaluate = progress.step % train.eval_every == 0 or progress.step == train.max_steps
             if evaluate:
-                record = trainer.measure()
-                val_loss = record["val_loss"]
-                bar.write(describe(record, train.max_steps), file=sys.stdout)
-                keep(trainer, folder, record)
-                board.log(record)
-                if train.tensorboard and world.leads:
-                    board.text(write(trainer, trainer.model), progress.step)
+                val_loss = evaluate_and_keep(trainer, folder, board, bar)
             elif progress.step % read_every == 0:
                 loss = trainer.pause()
                 val = f"{val_loss:.3f}" if val_loss < math.inf else "-"
@@ -53,6 +51,18 @@ def fit(trainer: Trainer, folder: Path, board: Board, stop: Stop) -> None:
             stop.signal = signal
             trainer.pause()
             keep(trainer, folder)
+
+
+def evaluate_and_keep(trainer: Trainer, folder: Path, board: Board, bar: tqdm) -> float:
+    """Evaluate, print, show and save what was found; the val_loss."""
+    train, step = trainer.config.train, trainer.progress.step
+    record = trainer.measure()
+    bar.write(describe(record, train.max_steps), file=sys.stdout)
+    keep(trainer, folder, record)
+    board.log(record)
+    if train.tensorboard and trainer.world.leads:
+        board.text(write(trainer, trainer.writer()), step)
+    return record["val_loss"]
 
 
 def keep(trainer: Trainer, folder: Path, record: dict[str, int | float] | None = None) -> None:
@@ -68,16 +78,18 @@ def keep(trainer: Trainer, folder: Path, record: dict[str, int | float] | None =
 
 def describe(record: dict[str, int | float], max_steps: int) -> str:
     """One evaluation as a line of text."""
-    val_loss = record["val_loss"]
+    val_loss, train_loss = record["val_loss"], record["train_loss"]
+    trained = record.get("val_loss_trained")
     return (
         f"step {record['step']:>{len(str(max_steps))}}/{max_steps}  "
-        f"train_loss {record['train_loss']:.4f}  val_loss {val_loss:.4f} "
-        f"({metrics.bpc(val_loss):.3f} bpc)  {record['chars_per_second']:,} characters/s  "
-        f"{record['seconds']:.0f} s"
+        f"train_loss {'-' if train_loss is None else f'{train_loss:.4f}'}  "
+        f"val_loss {val_loss:.4f} ({metrics.bpc(val_loss):.3f} bpc)  "
+        f"{'' if trained is None else f'val_loss_trained {trained:.4f}  '}"
+        f"{record['chars_per_second']:,} characters/s  {record['seconds']:.0f} s"
     )
 
 
-def write(trainer: Trainer, model: GPT) -> str:
+def write(trainer: Trainer, model: GPT | Mixture) -> str:
     """A text of SAMPLE_CHARACTERS by `model`, which has the vocabulary of the run."""
     tokenizer, train = trainer.corpus.tokenizer, trainer.config.train
     generator = torch.Generator(trainer.device).manual_seed(train.seed)

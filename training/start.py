@@ -65,7 +65,8 @@ def resumed_settings(args: argparse.Namespace, folder: Path) -> tuple[Config, Ch
     saved = checkpoint.load(folder / saved_name(args))
     before = config.build(saved.settings)
     after = config.build(saved.settings, config.parse_overrides(args.overrides))
-    changed = [name for name in ("model", "data") if getattr(before, name) != getattr(after, name)]
+    kept = ("model", "data", "memory")
+    changed = [name for name in kept if getattr(before, name) != getattr(after, name)]
     if before.optim.optimizer != after.optim.optimizer:
         changed.append("optim.optimizer")
     if changed:
@@ -123,6 +124,7 @@ def prepare(
         place,
         chars=source.chars if source else None,
         scratch=folder / f".ids.{rank}.bin",
+        calibration_fraction=settings.memory.calibration_fraction if settings.memory.order else 0.0,
     )
     if saved and saved.fingerprint != text.fingerprint and not args.allow_data_change:
         raise UserError("the text changed since the run began; --allow-data-change goes on with it")

@@ -13,13 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.corpus import Batches, Corpus, eval_windows, mix
+from mixture import Mixture
 from model import GPT
 from system.checkpoint import Checkpoint
 from system.device import autocast, set_precision
 from system.errors import Fault, UserError
 from system.settings import Config
+from training.memory import Memory
 from training.optim import Optimizer, schedule
 from training.parallel import ALONE, World
+from training.teacher import Teacher
 
 EVAL_CHARACTERS, EVAL_LOGITS = 1 << 14, 1 << 24  # predicted at a time in an evaluation, at most
 
@@ -58,6 +61,9 @@ class Trainer:
         self.optimizer = Optimizer(model, config.optim)
         self.batches = Batches(corpus.train, train.batch_size, model.config.block_size, train.seed)
         self.world, self.forward = ALONE, model
+        memory, vocab_size = config.memory, len(corpus.tokenizer.chars)
+        self.memory = Memory(corpus, memory, device) if memory.order else None
+        self.teacher = Teacher(corpus.train, vocab_size, memory, device) if memory.teach else None
         self.progress = Progress()
         self.loss_sum = torch.zeros((), device=device)  # read only now and then: a GPU would wait
         self.grad_norm = torch.zeros((), device=device)  # of the latest update, before clipping
@@ -108,10 +114,11 @@ class Trainer:
         self.started = self.started or time.perf_counter()
         config, step = self.config.train, self.progress.step
         torch.manual_seed(mix(config.seed, "dropout", step, self.world.rank))
-        idx, targets = map(self.world.share, self.batches(step, self.device))  # each (B / size, T)
+        batch = (*self.batches(step, self.device), self.batches.starts_of(step))
+        idx, targets, starts = map(self.world.share, batch)  # (B / size, T), twice, and (B / size)
         parts = config.grad_accum
         loss = torch.zeros((), device=self.device)
-        *before, last = zip(idx.chunk(parts), targets.chunk(parts), strict=True)
+        *before, last = zip(*(each.chunk(parts) for each in (idx, targets, starts)), strict=True)
         with self.world.apart(self.forward):
             for part in before:
                 loss += self.backward(*part)
@@ -123,11 +130,16 @@ class Trainer:
         self.progress.loss_count += 1
         self.progress.step += 1
 
-    def backward(self, idx: Tensor, targets: Tensor) -> Tensor:
+    def backward(self, idx: Tensor, targets: Tensor, starts: Tensor) -> Tensor:
         """Add the gradient of one part of the batch, and return its part of the loss."""
         with autocast(self.device, self.dtype):
-            loss = cross_entropy(self.forward(idx), targets) / self.config.train.grad_accum
-        loss.backward()
+            logits = self.forward(idx)
+            loss = cross_entropy(logits, targets) / self.config.train.grad_accum
+        if self.teacher:
+            pull = self.teacher.pull(logits, targets, idx=idx, starts=starts)
+            (loss + pull / self.config.train.grad_accum).backward()
+        else:
+            loss.backward()
         return loss.detach()
 
     def pause(self) -> float:
@@ -154,33 +166,44 @@ class Trainer:
                 "and a lower optim.learning_rate or optim.grad_clip"
             )
 
-    @torch.inference_mode()
     def evaluate(self, window: int | None = None) -> float:
-        """val_loss: the mean over the whole validation split, nats per character.
+        """val_loss, in windows of `window` characters; None means block_size."""
+        return self.losses(window)[0]
 
-        The split is cut into windows of `window` characters; None means block_size.
+    @torch.inference_mode()
+    def losses(self, window: int | None = None) -> tuple[float, float]:
+        """val_loss and val_loss_trained: means over the validation split, nats per character.
+
+        The first is that of what writes text, with counts if there are any, the second that of the
+        trained model alone. The split is cut into windows of `window` characters. The shares of the
+        counts are estimated anew before that, on text that is in neither split.
         """
+        if self.memory:
+            self.memory.calibrate(self.model, self.corpus.calibration)
         window = window or self.model.config.block_size
         characters = min(EVAL_CHARACTERS, EVAL_LOGITS // self.model.config.vocab_size)
         rows = max(1, characters // window)
-        total, count = 0.0, 0
+        mixed, trained, count = 0.0, 0.0, 0
         self.model.eval()
         pieces = eval_windows(self.corpus.val, window, rows)
         for idx, targets in itertools.islice(pieces, self.world.rank, None, self.world.size):
+            idx, targets = idx.to(self.device), targets.to(self.device)
             with autocast(self.device, self.dtype):
-                logits = self.model(idx.to(self.device))
-                loss = cross_entropy(logits, targets.to(self.device))
-            total += loss.item() * targets.numel()
+                logits = self.model(idx)
+                loss = cross_entropy(logits, targets).item()
+            trained += loss * targets.numel()
+            both = self.memory.loss(logits, idx, targets) if self.memory else loss
+            mixed += both * targets.numel()
             count += targets.numel()
         self.model.train()
-        total, count = self.world.sum(total, count, device=self.device)
-        return total / count
+        mixed, trained, count = self.world.sum(mixed, trained, count, device=self.device)
+        return mixed / count, trained / count
 
-    def measure(self) -> dict[str, int | float]:
+    def measure(self) -> dict[str, int | float | None]:
         """Evaluate, note whether this is the best so far, and return the record of it."""
         progress = self.progress
-        train_loss = self.pause()
-        val_loss = self.evaluate()
+        train_loss = self.pause() if progress.loss_count else None
+        val_loss, val_loss_trained = self.losses()
         self.check_finite(torch.tensor(val_loss))
         progress.loss_sum, progress.loss_count = 0.0, 0
         self.loss_sum.zero_()
@@ -192,6 +215,7 @@ class Trainer:
             "seconds": round(progress.seconds, 3),
             "train_loss": train_loss,
             "val_loss": val_loss,
+            **({"val_loss_trained": val_loss_trained} if self.memory else {}),
             "learning_rate": self.learning_rate(),
             "grad_norm": self.grad_norm.item(),
             "chars_per_second": round(self.chars_per_second()),
@@ -219,7 +243,13 @@ class Trainer:
             fingerprint=self.corpus.fingerprint,
             optimizer=self.optimizer.state(),
             progress=dataclasses.asdict(self.progress),
+            counts=self.memory.packed if self.memory else [],
+            shares=self.memory.shares.tolist() if self.memory else [],
         )
+
+    def writer(self) -> GPT | Mixture:
+        """What writes text: the model, with the counts if there are any."""
+        return self.memory.mixed(self.model) if self.memory else self.model
 
     def resume(self, saved: Checkpoint) -> None:
         """Take up the optimizer and the progress of `saved`, whose weights the model has.
@@ -228,8 +258,10 @@ class Trainer:
         """
         try:
             self.optimizer.load_state(saved.optimizer)
+            if self.memory:
+                self.memory.shares.copy_(torch.tensor(saved.shares))
             self.progress = Progress(**saved.progress)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise UserError(
                 "the optimizer or progress in the checkpoint does not fit the run; start a new run "
                 "with train.init_from, which takes the weights alone"

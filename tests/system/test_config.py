@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from model import GPTConfig
 from system import config
 from system.config import ConfigError
-from system.settings import Config, DataConfig, OptimConfig, TrainConfig
+from system.settings import Config, DataConfig, MemoryConfig, OptimConfig, TrainConfig
 
 FUZZ = int(os.environ.get("FUZZ", "1200"))  # made-up files, and as many command lines
 Read = Callable[..., Config]
@@ -73,7 +73,9 @@ def test_override_keeps_what_follows_the_first_equals_sign(read: Read) -> None:
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "\ufeff", "train: {}"])
 def test_file_without_settings_means_the_defaults(read: Read, text: str) -> None:
-    assert read(text) == Config(GPTConfig(1), DataConfig(), OptimConfig(), TrainConfig())
+    assert read(text) == Config(
+        GPTConfig(1), DataConfig(), OptimConfig(), MemoryConfig(), TrainConfig()
+    )
 
 
 @pytest.mark.parametrize("text", ["train:\n", "train:\n  # seed: 3\n", "cpu:\n", "cpu: {train: }"])
@@ -231,7 +233,7 @@ AT_ODDS = [
     (["model.vocab_size=65"], "model.vocab_size comes from the text; leave it out"),
     (["train.sede=3"], r"'train\.sede' is no setting; did you mean train\.seed\?"),
     ([f"train.{'s' * 60}=3"], "'train.s{50}.* is no setting; see --help"),
-    (["zebra.seed=3"], "'zebra' is no section; there are model, data, optim, train"),
+    (["zebra.seed=3"], "'zebra' is no section; there are model, data, optim, memory, train"),
     (["seed=3"], "'seed=3' is not of the form section.key=value"),
     (["train.seed"], "'train.seed' is not of the form section.key=value"),
 ]
@@ -247,7 +249,10 @@ def test_settings_at_odds_are_refused(read: Read, overrides: list[str], reason: 
 
 BAD_FILES = {
     "unknown section": ("modle: {}", r"'modle' is no section; did you mean model\?"),
-    "strange section": ("zebra: {}", "'zebra' is no section; there are model, data, optim, train"),
+    "strange section": (
+        "zebra: {}",
+        "'zebra' is no section; there are model, data, optim, memory, train",
+    ),
     "unknown key": ("model: {n_embed: 8}", r"'model\.n_embed' is .* did you mean model\.n_embd\?"),
     "vocabulary size": ("model: {vocab_size: 65}", r"model\.vocab_size comes from the text"),
     "key twice": ("train:\n  seed: 1\n  patience: 3\n  seed: 2", "'seed' stands twice; keep one"),

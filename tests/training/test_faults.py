@@ -111,7 +111,7 @@ def test_a_first_signal_saves_and_a_second_ends_at_once(
     places = {
         "training.trainer.Trainer.update": 3,
         "training.trainer.cross_entropy": 5,  # in the first part of a batch
-        "training.trainer.Trainer.evaluate": 1,
+        "training.trainer.Trainer.losses": 1,
         "training.metrics.append": 1,
         "os.fsync": 7,  # in a save of an evaluation
         "system.checkpoint.save": 1,  # the one before the first step
@@ -161,7 +161,7 @@ def test_ctrl_c_while_torch_is_imported(tool: str, tmp_path: Path) -> None:
 
 
 def test_an_ignored_ctrl_c_stays_ignored(tiny_process: Callable) -> None:
-    ctrl_c = {"at": "training.trainer.Trainer.evaluate", "signals": [signal.SIGINT]}
+    ctrl_c = {"at": "training.trainer.Trainer.losses", "signals": [signal.SIGINT]}
     assert tiny_process(**ctrl_c, ignored=[signal.SIGINT]).status == 0
 
 
@@ -205,7 +205,7 @@ def test_a_full_disk(tiny_process: Callable, home: Path) -> None:
         folder = home / "disk" / "run"
         last = home / "disk" / "filler"
         stopped = tiny_process(
-            f"train.out_dir={folder}", at="training.trainer.Trainer.evaluate", **END
+            f"train.out_dir={folder}", at="training.trainer.Trainer.losses", **END
         )
         assert stopped.status == 143
         for left in (0, 4096, 20_000):
