@@ -49,9 +49,10 @@ def plot(folder: Path) -> Path | None:
         x = [record[key] for record in records]
         ax.plot(x, [record["train_loss"] for record in records], label="train_loss")
         ax.plot(x, [record["val_loss"] for record in records], label="val_loss")
-        if any("val_loss_trained" in record for record in records):
-            trained = [record.get("val_loss_trained") for record in records]
-            ax.plot(x, trained, "--", color="C1", label="val_loss, trained alone")
+        alone = [record for record in records if "val_loss_trained" in record and record["step"]]
+        if alone:  # that of an untrained model would flatten all else
+            y = [record["val_loss_trained"] for record in alone]
+            ax.plot([record[key] for record in alone], y, "--", color="C1", label="trained alone")
         ax.plot(best[key], best["val_loss"], "o", color="C1", label=f"best {best['val_loss']:.4f}")
         ax.set_xlabel(key)
         ax.grid(alpha=0.3)
