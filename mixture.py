@@ -13,7 +13,8 @@ from model import GPT, GPTConfig, Past
 from system.checkpoint import Checkpoint
 from system.errors import UserError
 
-ROUNDS, PRIOR = 50, 4.0  # of expectation maximisation; places that all share one opinion
+ROUNDS = 50  # of expectation maximisation
+PRIOR = 4.0  # places that each length is given beside its own, of the share that all have together
 
 
 class Mixture(nn.Module):
@@ -65,9 +66,9 @@ def fit_shares(net: Tensor, counted: Tensor, known: Tensor, order: int) -> Tenso
     places = torch.bincount(known, minlength=order)
     for _ in range(ROUNDS):
         share = shares[known]
-        guilty = share * counted / mix(net, counted, share)  # by which of the two it came, (N,)
-        sums = torch.bincount(known, weights=guilty, minlength=order)
-        shares = (sums + PRIOR * guilty.mean()) / (places + PRIOR)
+        responsibility = share * counted / mix(net, counted, share)  # of the counts, (N,)
+        sums = torch.bincount(known, weights=responsibility, minlength=order)
+        shares = (sums + PRIOR * responsibility.mean()) / (places + PRIOR)
     return shares.float()
 
 

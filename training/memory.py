@@ -10,7 +10,7 @@ from model import GPT
 from system.errors import UserError
 from system.settings import MemoryConfig
 
-LONGEST = 50_000_000  # characters; counting takes about 80 bytes of memory for each
+LONGEST = 50_000_000  # characters; counting takes 80 to 100 bytes of memory for each
 AT_ONCE = 1 << 23  # probabilities that are looked up at a time
 
 
@@ -23,12 +23,13 @@ class Memory:
     """
 
     def __init__(self, corpus: Corpus, config: MemoryConfig, device: torch.device) -> None:
-        whole = torch.cat((corpus.calibration, corpus.train)).cpu().numpy()
-        if len(whole) > LONGEST:
+        length = len(corpus.calibration) + len(corpus.train)
+        if length > LONGEST:
             raise UserError(
                 f"memory.order={config.order} counts texts of up to {LONGEST:,} characters, and "
-                f"this one has {len(whole):,} to train on; set memory.order=0"
+                f"this one has {length:,} to train on; set memory.order=0"
             )
+        whole = torch.cat((corpus.calibration, corpus.train)).cpu().numpy()
         vocab_size = len(corpus.tokenizer.chars)
         levels = count([whole], vocab_size, config.order)
         self.packed = pack(levels, vocab_size)

@@ -28,9 +28,8 @@ class Teacher:
         self, ids: Tensor, vocab_size: int, config: MemoryConfig, device: torch.device
     ) -> None:
         self.share, text = config.teach, ids.cpu().numpy()
-        order = max(
-            1, min(config.order, len(text) // (2 * config.folds))
-        )  # all can be counted to it
+        longest = len(text) // (2 * config.folds)  # which the rest of each fold surely has
+        order = max(1, min(config.order, longest))
         edges = np.linspace(0, len(text), config.folds + 1).astype(int)
         self.edges = torch.from_numpy(edges)
         with ThreadPoolExecutor(WORKERS) as pool:

@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 
+from system import checkpoint
+from system.checkpoint import Checkpoint
+from system.errors import UserError
 from training.trainer import Trainer
 
 SETTINGS = """
@@ -82,3 +85,22 @@ def room_for(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def flip_bytes(saved: Checkpoint, path: Path, *, times: int, seed: int) -> None:
+    """Save to `path` and flip a byte, `times` times: each is refused, or says what was saved."""
+    checkpoint.save(path, saved)
+    whole, rng, refused = path.read_bytes(), random.Random(seed), 0
+    for _ in range(times):
+        place = rng.randrange(len(whole))
+        flipped = bytes([whole[place] ^ rng.randrange(1, 256)])
+        path.write_bytes(whole[:place] + flipped + whole[place + 1 :])
+        try:
+            loaded = checkpoint.load(path)
+        except UserError as error:
+            refused += 1
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+        else:  # the byte says nothing, such as one that fills a gap
+            assert exact(vars(loaded) | {"model": 0}) == exact(vars(saved) | {"model": 0})
+            assert loaded.model == saved.model
+    assert refused > 0.1 * times
