@@ -31,11 +31,12 @@ from system.files import write_whole
 RESULTS = Path(__file__).with_name("results")
 
 
-def new_parser(prog: str, about: str) -> Parser:
-    """A command line with the options that all benchmarks have."""
+def new_parser(prog: str, about: str, *, peer: bool = True) -> Parser:
+    """A command line with the options that all benchmarks have, or all that have a peer."""
     p = Parser(prog=f"python -m benchmarks.{prog}", about=about)
     checkout = "a checkout of nanoGPT to run beside ours; without it only ours runs"
-    p.add_argument("--nanogpt", type=Path, metavar="PATH", help=checkout)
+    if peer:
+        p.add_argument("--nanogpt", type=Path, metavar="PATH", help=checkout)
     p.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="folder of JSON, PNG")
     p.add_argument("--device", choices=device.CHOICES, default="auto", help="default: auto")
     return p

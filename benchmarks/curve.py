@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 WINDOW = 64  # context of the losses that mean the same for both, and of nanoGPT's CPU recipe
+WINDOWS = (WINDOW, 128)  # where the losses at the end are taken again
 
 
 class Clock:
@@ -32,25 +33,39 @@ class Clock:
 
 
 class Curve:
-    """The losses of a run against its clock."""
+    """The losses of a run against its clock.
 
-    def __init__(self, clock: Clock, evaluate: Callable[[int | None], float]) -> None:
-        self.clock, self.evaluate, self.points = clock, evaluate, []
+    evaluate: its losses by name, in windows of some length; None is that of the model's own context
+    context: the longest window that the model takes
+    """
+
+    def __init__(
+        self, clock: Clock, evaluate: Callable[[int | None], dict[str, float]], context: int
+    ) -> None:
+        self.clock, self.evaluate, self.context = clock, evaluate, context
+        self.points: list[dict[str, float]] = []
 
     def add(self, step: int) -> None:
         """Evaluate while the clock stands, in windows of the model's own context."""
         self.clock.stop()
         total = self.clock.startup + self.clock.seconds
         point = {"step": step, "seconds": self.clock.seconds, "total_seconds": total}
-        self.points.append({**point, "val_loss": self.evaluate(None)})
+        self.points.append({**point, **self.evaluate(None)})
 
 
 def ours(clock: Clock, every: int, device: str, *overrides: str) -> Curve:
-    """Our trainer, evaluated every `every` steps and at the end."""
+    """Our trainer, evaluated before the first step, every `every` steps, and at the end."""
     from benchmarks import ours
 
     trainer = ours.trainer(overrides, device)
-    curve = Curve(clock, trainer.evaluate)
+    names = ("val_loss", "val_loss_trained") if trainer.memory else ("val_loss",)
+
+    def evaluate(window: int | None) -> dict[str, float]:
+        return dict(zip(names, trainer.losses(window), strict=False))
+
+    curve = Curve(clock, evaluate, trainer.model.config.block_size)
+    clock.go()
+    curve.add(0)
     while not trainer.done():
         clock.go()
         trainer.update()
@@ -80,7 +95,12 @@ def nanogpt(clock: Clock, every: int, folder: str, *options: str) -> Curve:
     from model import GPT
 
     val = torch.from_numpy(np.load("val.npy").astype(np.int64))
-    running, curve = [], Curve(clock, lambda window: full_pass(running[0].eval(), val, window))
+    running = []
+
+    def evaluate(window: int | None) -> dict[str, float]:
+        return {"val_loss": full_pass(running[0].eval(), val, window)}
+
+    curve = Curve(clock, evaluate, WINDOW)
     turn, save = GPT.train, torch.save
 
     def turned(model: GPT, mode: bool = True) -> GPT:
@@ -125,11 +145,10 @@ def main() -> None:
     """Run what the command line names, and write its curve."""
     born, out, every, side, *rest = sys.argv[1:]
     curve = {"ours": ours, "nanogpt": nanogpt}[side](Clock(float(born)), int(every), *rest)
-    result = {
-        "startup_seconds": curve.clock.startup,
-        "points": curve.points,
-        f"val_loss_{WINDOW}": curve.evaluate(WINDOW),  # of the weights at the end
-    }
+    result = {"startup_seconds": curve.clock.startup, "points": curve.points}
+    for window in (window for window in WINDOWS if window <= curve.context):
+        losses = curve.evaluate(window)  # of the weights at the end
+        result |= {f"{name}_{window}": loss for name, loss in losses.items()}
     Path(out).write_text(json.dumps(result), encoding="utf-8")
 
 

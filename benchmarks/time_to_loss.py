@@ -4,7 +4,8 @@
 
 Losses are a full pass over the same validation characters. Training seconds leave out evaluations
 and saves; total seconds add all that comes before the first step: start of the process, reading and
-encoding the text, compiling.
+encoding the text, counting, compiling. A run of ours that has counts is two lines: what it writes
+with, counted and trained, and its GPT alone.
 """
 
 import argparse
@@ -26,25 +27,28 @@ from matplotlib.figure import Figure
 
 from benchmarks import nanogpt, ours
 from benchmarks.bench import count, machine, new_parser, publish, table
-from benchmarks.curve import WINDOW
+from benchmarks.curve import WINDOW, WINDOWS
 from data import tiny_shakespeare
 from system import device
 from system.commandline import Parser, run
 from system.errors import Fault
 
-LEVELS = (2.0, 1.9, 1.8, 1.7, 1.6, 1.55, 1.5, 1.47)
-THEIRS = "nanoGPT"
+LEVELS = (1.9, 1.8, 1.6, 1.5, 1.47, 1.451, 1.42, 1.4, 1.38)
+THEIRS, COUNTS = "nanoGPT", "counts alone"
+PURE = ("memory.order=0", "memory.teach=0")
 # our runs: the settings as they are shipped, and the same with less time
 PLANS = {
     "cpu": {
-        "ours, as shipped": (),
-        "ours, 1,400 steps": ("train.max_steps=1400",),
-        "ours, 230 steps": (
+        "as shipped": (),
+        "1,400 steps": ("train.max_steps=1400",),
+        "no counts": PURE,
+        "no counts, 230 steps": (
+            *PURE,
             *("model.n_layer=2", "model.block_size=64", "train.batch_size=24"),
             *("optim.momentum=0.85", "train.max_steps=230"),
         ),
     },
-    "gpu": {"ours, as shipped": ()},
+    "gpu": {"as shipped": (), "no counts": PURE},
 }
 THEIR_EVERY = 100  # steps between evaluations of nanoGPT
 POINTS = 20  # evaluations in one of our runs
@@ -79,6 +83,23 @@ def their_curve(path: Path, place: torch.device) -> dict[str, Any]:
         np.save(folder / "val.npy", ours.text(torch.device("cpu"), WINDOW).val.numpy())
         options = nanogpt.CPU_RECIPE if place.type == "cpu" else [f"--device={place.type}"]
         return curve("nanogpt", THEIR_EVERY, str(folder), *options)
+
+
+def lines(name: str, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """One run as what is compared: counts alone, counted and trained, the trained part alone."""
+    first = run["points"][0]
+    if "val_loss_trained" not in first:
+        return {name: run}
+    trained = {
+        **run,
+        "points": [{**p, "val_loss": p["val_loss_trained"]} for p in run["points"]],
+        **{f"val_loss_{n}": run[key] for n in WINDOWS if (key := f"val_loss_trained_{n}") in run},
+    }
+    return {
+        COUNTS: {"startup_seconds": run["startup_seconds"], "points": [first]},
+        f"{name}: counted and trained": run,
+        f"{name}: trained alone": trained,
+    }
 
 
 def seconds_to(level: float, found: dict[str, Any], key: str) -> float:
@@ -128,7 +149,8 @@ def loss_table(runs: dict[str, list[dict[str, Any]]]) -> str:
     """How each side ends, and its loss at the time when nanoGPT ends."""
     end = middle([each["points"][-1]["total_seconds"] for each in runs.get(THEIRS, [])] or [0])
     header = ["at the end", "start-up, s", "training, s", "total, s", "val_loss of each run"]
-    header += [f"in windows of {WINDOW}", f"best by {end:.0f} s"] if end else []
+    header += [f"in windows of {window}" for window in WINDOWS]
+    header += [f"best by {end:.0f} s"] if end else []
     rows = []
     for name, found in runs.items():
         last = [each["points"][-1] for each in found]
@@ -139,8 +161,9 @@ def loss_table(runs: dict[str, list[dict[str, Any]]]) -> str:
             show(middle([each["total_seconds"] for each in last]), 1),
             " ".join(show(min(p["val_loss"] for p in each["points"]), 4) for each in found),
         ]
+        for key in (f"val_loss_{window}" for window in WINDOWS):
+            row.append(show(middle([each.get(key, math.inf) for each in found]), 4))
         if end:
-            row.append(show(middle([each[f"val_loss_{WINDOW}"] for each in found]), 4))
             row.append(show(middle([loss_at(end, each, "val_loss") for each in found]), 4))
         rows.append(row)
     return table(header, rows)
@@ -154,9 +177,11 @@ def draw(runs: dict[str, list[dict[str, Any]]]) -> Figure:
         for i, (name, found) in enumerate(runs.items()):
             for j, each in enumerate(found):
                 x, y = ([p[k] for p in each["points"]] for k in (key, "val_loss"))
-                ax.plot(x, y, color=f"C{i}", label=None if j else name, linewidth=1.2)
+                mark = "o" if len(x) == 1 else None
+                label = None if j else name
+                ax.plot(x, y, color=f"C{i}", label=label, linewidth=1.2, marker=mark, markersize=4)
         ax.set_xscale("log")
-        ax.set_ylim(1.4, 2.6)
+        ax.set_ylim(1.35, 2.6)
         ax.set_xlabel("training seconds" if key == "seconds" else "seconds in all")
         ax.grid(alpha=0.3, which="both")
     axes[0].set_ylabel("val_loss, nats per character")
@@ -176,21 +201,16 @@ def command(args: argparse.Namespace) -> int:
     nanogpt.check(args.nanogpt)
     place = device.pick(args.device)
     plans = PLANS["cpu" if place.type == "cpu" else "gpu"]
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in plans}
-    if args.nanogpt:
-        runs = {THEIRS: [], **runs}
+    runs: dict[str, list[dict[str, Any]]] = {}
     for seed in range(1, args.seeds + 1):
-        for name, found in runs.items():
-            if name == THEIRS:
-                found.append(their_curve(args.nanogpt, place))
-            else:
-                found.append(our_curve(place, plans[name], seed))
-            last = found[-1]["points"][-1]
-            print(
-                f"{name}, run {seed}: val_loss {last['val_loss']:.4f} "
-                f"after {last['total_seconds']:.0f} s",
-                flush=True,
-            )
+        found = {THEIRS: their_curve(args.nanogpt, place)} if args.nanogpt else {}
+        for name, overrides in plans.items():
+            for line, each in lines(name, our_curve(place, overrides, seed)).items():
+                found.setdefault(line, each)
+        for name, each in found.items():
+            runs.setdefault(name, []).append(each)
+            loss, seconds = (each["points"][-1][key] for key in ("val_loss", "total_seconds"))
+            print(f"{name}, run {seed}: val_loss {loss:.4f} after {seconds:.0f} s", flush=True)
     publish(
         args.out,
         "time_to_loss",

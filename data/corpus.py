@@ -151,11 +151,11 @@ def load(
     if len(ids) != length:
         raise UserError(f"{config.dataset} changed while it was read; try again")
     apart = int(train_size * calibration_fraction)
-    if calibration_fraction and min(apart - 1, train_size - apart - 1) < block_size:
+    if calibration_fraction and (apart < 2 or train_size - apart <= block_size):
         raise UserError(
             f"memory.calibration_fraction={calibration_fraction} sets {apart} of {train_size} "
-            f"characters apart, too few or too many for windows of model.block_size={block_size}; "
-            "change it, or take a longer text"
+            "characters apart, but two are needed, and more than "
+            f"model.block_size={block_size} must be left; change it, or take a longer text"
         )
     calibration, train = ids[:train_size].split((apart, train_size - apart))
     return Corpus(tokenizer, train, ids[train_size:], fingerprint, calibration)

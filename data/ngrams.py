@@ -141,8 +141,8 @@ class Level(nn.Module):
 
     def find(self, codes: Tensor) -> Tensor:
         """The places of the grams with these codes; -1 for one that was not seen."""
-        places = torch.searchsorted(self.codes, codes).clamp(max=len(self.codes) - 1)
-        return torch.where(self.codes[places] == codes, places, -1)
+        places = torch.searchsorted(self.codes, codes).clamp_(max=len(self.codes) - 1)
+        return torch.where(self.codes.take(places) == codes, places, -1)
 
 
 def smooth(level: Counts, contexts: int, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -200,14 +200,15 @@ class Ngrams(nn.Module):
     def extend(self, k: int, p: Tensor, context: Tensor) -> Tensor:
         """From p (N, V) after shorter contexts to that after contexts of k characters, (N,)."""
         level = self.levels[k]
-        p = p * level.rest[context, None]
-        start, end = level.first[context], level.first[context + 1]
+        p = p * level.rest.index_select(0, context)[:, None]
+        start, end = level.first.index_select(0, context), level.first.index_select(0, context + 1)
         length = end - start
         row = torch.repeat_interleave(torch.arange(len(context), device=p.device), length)
-        before = (length.cumsum(0) - length)[row]
-        entry = start[row] + torch.arange(len(row), device=p.device) - before
-        last = level.codes[entry] % self.vocab_size
-        return p.flatten().index_add_(0, row * self.vocab_size + last, level.kept[entry]).view_as(p)
+        shift = start + length - length.cumsum(0)
+        entry = shift.take(row) + torch.arange(len(row), device=p.device)
+        last = level.codes.take(entry) - context.take(row) * self.vocab_size
+        cell = row * self.vocab_size + last
+        return p.flatten().index_add_(0, cell, level.kept.take(entry)).view_as(p)
 
     def probs(
         self, idx: Tensor, last: int = 0, text: Tensor | None = None
@@ -221,7 +222,7 @@ class Ngrams(nn.Module):
         (B, T), V = idx.shape, self.vocab_size
         root = idx.new_zeros(B, 1) if text is None else text[:, None]
         place = root.expand(B, T)  # of the k characters up to here, -1 where they were not seen
-        p, known = self.whole_0[place.flatten()], torch.zeros_like(idx)
+        p, known = self.whole_0.index_select(0, place.flatten()), torch.zeros_like(idx)
         for k in range(1, min(self.order, T + 1)):
             edge = root if k == 1 else root.new_full((B, 1), -1)  # before the window
             before = torch.cat((edge, place[:, :-1]), dim=1)
@@ -229,7 +230,10 @@ class Ngrams(nn.Module):
             rows = (place >= 0).flatten().nonzero()[:, 0]
             context = place.flatten()[rows]
             table = getattr(self, f"whole_{k}", None)
-            new = self.extend(k, p[rows], context) if table is None else table[context]
+            if table is None:
+                new = self.extend(k, p.index_select(0, rows), context)
+            else:
+                new = table.index_select(0, context)
             p = p.index_copy(0, rows, new)
             known = torch.where(place >= 0, k, known)
         return p.view(B, T, -1)[:, -last:], known[:, -last:]

@@ -114,7 +114,9 @@ class MemoryConfig:
         if not 0 <= self.teach < 1:
             raise ValueError(f"teach must be at least 0 and below 1, not {self.teach}")
         if self.teach and not self.order:
-            raise ValueError("teach takes counts; set memory.order, such as memory.order=7")
+            raise ValueError(
+                "teach takes counts; set memory.order, such as memory.order=8, or memory.teach=0"
+            )
         if not 2 <= self.folds <= 100:
             raise ValueError(f"folds must lie between 2 and 100, not {self.folds}")
 

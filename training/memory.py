@@ -27,7 +27,7 @@ class Memory:
         if length > LONGEST:
             raise UserError(
                 f"memory.order={config.order} counts texts of up to {LONGEST:,} characters, and "
-                f"this one has {length:,} to train on; set memory.order=0"
+                f"this one has {length:,} to train on; set memory.order=0 memory.teach=0"
             )
         whole = torch.cat((corpus.calibration, corpus.train)).cpu().numpy()
         vocab_size = len(corpus.tokenizer.chars)

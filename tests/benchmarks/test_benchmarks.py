@@ -21,8 +21,19 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from torch import Tensor, nn
 
-from benchmarks import bench, curve, nanogpt, ours, sample_speed, startup, time_to_loss, train_speed
+from benchmarks import (
+    ablation,
+    bench,
+    curve,
+    nanogpt,
+    ours,
+    sample_speed,
+    startup,
+    time_to_loss,
+    train_speed,
+)
 from data import tiny_shakespeare
+from data.corpus import eval_windows
 from system.errors import Fault, UserError
 from tests.helpers import runs
 from tests.helpers.runs import contents
@@ -30,7 +41,7 @@ from tests.helpers.tiny import tiny_gpt
 from training.trainer import cross_entropy
 
 CPU = torch.device("cpu")
-BENCHMARKS = pytest.mark.parametrize("module", [sample_speed, startup, time_to_loss, train_speed])
+WITH_PEER = [sample_speed, startup, time_to_loss, train_speed]
 TEXT = runs.TEXT * 5
 SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 6, "dropout": 0.0}
 # A checkout, whose model has one weight and moves the clock: by 1 s when it is called in training,
@@ -211,7 +222,7 @@ def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         told.append((clock.startup, clock.seconds))
     assert told == [(0, 0), (10, 0), (10, 0), (10, 12), (10, 12), (10, 12)]  # 12: 4 + 8
     now[0] += 64
-    made = curve.Curve(clock, lambda window: now.append(now.pop() + 500) or 7)
+    made = curve.Curve(clock, lambda window: now.append(now.pop() + 500) or {"val_loss": 7}, 64)
     made.add(3)
     made.add(4)
     at = {"seconds": 76, "total_seconds": 86, "val_loss": 7}
@@ -273,10 +284,11 @@ def test_a_run_of_ours(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def loss(idx: Tensor, targets: Tensor) -> Tensor:
         return cross_entropy(trainer.model(idx), targets)
 
-    seconds, points = 0, {point["step"]: point for point in found["points"]}
-    assert list(points) == [2, 4, 5]
-    for step in range(1, 6):
-        trainer.update()
+    seconds, points = -1, {point["step"]: point for point in found["points"]}
+    assert list(points) == [0, 2, 4, 5]
+    for step in range(6):
+        if step:
+            trainer.update()
         if step in points:
             point, expected = points[step], mean_loss(loss, trainer.corpus.val, 96)
             assert point["val_loss"] == pytest.approx(expected, rel=1e-5)
@@ -284,8 +296,79 @@ def test_a_run_of_ours(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert seconds < (seconds := point["seconds"]) < point["total_seconds"]
     expected = mean_loss(loss, trainer.corpus.val, 64)
     assert found["val_loss_64"] == pytest.approx(expected, rel=1e-5)
+    assert "val_loss_128" not in found
+    assert time_to_loss.lines("a", found) == {"a": found}
     with pytest.raises(Fault, match=r"the run of ours failed: .*gone"):
         time_to_loss.curve("ours", 1, "cpu", "data.dataset=gone")
+
+
+def test_a_run_of_ours_with_counts(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told apart: what the counts do alone, the mixture, and the GPT."""
+    overrides = [f"model.{name}={value}" for name, value in SHAPE.items()]
+    overrides += ["memory.order=3", "memory.teach=0.2", "train.batch_size=4", "train.max_steps=2"]
+    overrides += ["model.block_size=130", "memory.calibration_fraction=0.1"]
+    overrides += ["train.dtype=float32", f"data.dataset={Path('text.txt').resolve()}"]
+    monkeypatch.setattr(time_to_loss, "POINTS", 1)
+    found = time_to_loss.lines("a", time_to_loss.our_curve(CPU, overrides, 1))
+    assert list(found) == ["counts alone", "a: counted and trained", "a: trained alone"]
+    trainer = ours.trainer([*overrides, "train.seed=1"], "cpu")
+    for step in (0, 2):
+        trainer.update() if step else None
+        trainer.update() if step else None
+        for line, loss in zip(list(found)[1:], trainer.losses(), strict=True):
+            [point] = [p for p in found[line]["points"] if p["step"] == step]
+            assert point["val_loss"] == pytest.approx(loss, rel=1e-5)
+    for window in (64, 128):
+        both = [found[line][f"val_loss_{window}"] for line in list(found)[1:]]
+        assert both == pytest.approx(trainer.losses(window), rel=1e-5)
+    assert found["counts alone"]["points"] == found["a: counted and trained"]["points"][:1]
+
+
+def test_the_ablation(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it on a short text; the mixtures again, one place after the other."""
+    small = [f"model.{name}={value}" for name, value in SHAPE.items()]
+    small += ["train.batch_size=4", "train.dtype=float32", "memory.order=3", "memory.teach=0.2"]
+    small += ["memory.folds=3", "memory.calibration_fraction=0.05"]
+    teach = (*small, "memory.teach=0")
+    variants = {"as shipped": tuple(small), ablation.WITHOUT_TEACHER: teach}
+    monkeypatch.setattr(ablation, "VARIANTS", variants)
+    monkeypatch.setattr(ablation, "ORDERS", range(2, 4))
+    trainers = []
+    train = ablation.train
+    monkeypatch.setattr(ablation, "train", lambda *a: trainers.append(train(*a)) or trainers[-1])
+    argv = ("--device", "cpu", "--seeds", 2, "--steps", 3, "--out", "out")
+    status, out, err = call(ablation.main, *argv)
+    assert (status, err) == (0, "")
+    found = json.loads(Path("out/ablation.json").read_text())
+    kinds = [(name, seed) for seed in (0, 1) for name in variants]
+    for (name, seed), trainer in zip(kinds, trainers, strict=True):
+        train_size = len(TEXT) - len(TEXT) // 10
+        assert len(trainer.corpus.val) == int(train_size * 0.05)
+        assert trainer.progress.step == 3 and trainer.config.train.seed == seed + 1
+        both, alone = trainer.losses()
+        assert found["runs"][name][seed] == pytest.approx([both, alone])
+        ways = found["mixed"][name][seed]
+        assert ways["the net alone"] == pytest.approx(alone, rel=1e-5)
+        assert ways["order 3"] == pytest.approx(both, rel=1e-5)
+        assert ways["a share for each length, estimated (as shipped)"] == ways["order 3"]
+        counts = trainer.memory.counts
+        for share in (0.2, 0.3):
+            total = 0.0
+            for idx, targets in eval_windows(trainer.corpus.val, 6, 1):
+                with torch.no_grad():
+                    net = trainer.model.eval()(idx).softmax(-1)
+                mixed = (1 - share) * net + share * counts.probs(idx)[0]
+                total -= mixed.gather(-1, targets[..., None]).log().sum().item()
+            expected = total / (len(trainer.corpus.val) - 1)
+            assert ways[f"a share of {share}"] == pytest.approx(expected, rel=1e-5)
+        bound = "a share for each length, estimated on what is judged (a bound)"
+        assert ways[bound] <= min(ways["order 3"], ways["a share of 0.2"]) + 1e-3
+        assert ways["a gate that sees lengths and entropies"] < ways["counts alone, order 2"] + 1
+    table = cells(Path("out/ablation.md").read_text().split("\n\n")[1])
+    alone = [run[1] for run in found["runs"]["as shipped"]]
+    assert table[1][1:3] == [f"{sum(alone) / 2:.4f}", " ".join(f"{x:.4f}" for x in alone)]
+    assert Path("out/ablation.md").read_text() in out
+    assert (imread("out/ablation.png") != 1).any()
 
 
 def a_run(startup: float, alike: float, *points: tuple[float, float]) -> dict:
@@ -314,31 +397,32 @@ def test_tables_of_times_and_losses() -> None:
     late = a_run(3, 1.625, (1, 2.5), (100, 1.475))
     found = {"nanoGPT": [FIRST, SECOND], "a": [OURS], "b": [late]}
     header, *rows = cells(time_to_loss.time_table(found))
-    assert header[1:] == ["2", "1.9", "1.8", "1.7", "1.6", "1.55", "1.5", "1.47"]
+    assert header[1:] == ["1.9", "1.8", "1.6", "1.5", "1.47", "1.451", "1.42", "1.4", "1.38"]
     times = "times faster than nanoGPT's best to 1.9"
     assert rows == [
-        ["nanoGPT", "18.0", "33.0", *"------"],
-        ["a", "3.0", "3.0", "4.0", "4.0", *"----"],
-        [times, "7.3", "7.3", "5.5", "5.5", *"----"],
-        ["b", *["103.0"] * 7, "-"],
-        [times, *["0.2"] * 7, "-"],
+        ["nanoGPT", "33.0", *"--------"],
+        ["a", "3.0", "4.0", *"-------"],
+        [times, "7.3", "5.5", *"-------"],
+        ["b", *["103.0"] * 4, *"-----"],
+        [times, *["0.2"] * 4, *"-----"],
     ]
     header, *rows = cells(time_to_loss.loss_table(found))
-    assert header[-2:] == ["in windows of 64", "best by 38 s"]
+    assert header[-3:] == ["in windows of 64", "in windows of 128", "best by 38 s"]
     assert rows == [
-        ["nanoGPT", "3.0", "35.0", "38.0", "1.8500 1.8000", "1.9375", "1.9000"],
-        ["a", "1.0", "5.0", "6.0", "1.7000", "1.5000", "1.7000"],
-        ["b", "3.0", "100.0", "103.0", "1.4750", "1.6250", "2.5000"],
+        ["nanoGPT", "3.0", "35.0", "38.0", "1.8500 1.8000", "1.9375", "-", "1.9000"],
+        ["a", "1.0", "5.0", "6.0", "1.7000", "1.5000", "-", "1.7000"],
+        ["b", "3.0", "100.0", "103.0", "1.4750", "1.6250", "-", "2.5000"],
     ]
     alone = {"a": [OURS, a_run(2, 3, (1, 2.5))]}  # which never got there
-    assert cells(time_to_loss.time_table(alone))[1:] == [["a", *"--------"]]
-    assert cells(time_to_loss.loss_table(alone))[1][1:] == ["1.5", "3.0", "4.5", "1.7000 2.5000"]
+    assert cells(time_to_loss.time_table(alone))[1:] == [["a", *"---------"]]
+    row = ["1.5", "3.0", "4.5", "1.7000 2.5000", "2.2500", "-"]
+    assert cells(time_to_loss.loss_table(alone))[1][1:] == row
     never = {"nanoGPT": [a_run(1, 2, (3, 1.95)), a_run(1, 2, (8, 1.92))], "a": [OURS]}
     whole = "times faster than a whole run of nanoGPT, which ends above 1.9"
     assert cells(time_to_loss.time_table(never))[1:] == [
-        ["nanoGPT", "6.5", *"-------"],
-        ["a", "3.0", "3.0", "4.0", "4.0", *"----"],
-        [whole, "1.3", "1.3", "1.0", "1.0", *"----"],
+        ["nanoGPT", *"---------"],
+        ["a", "3.0", "4.0", *"-------"],
+        [whole, "1.3", "1.0", *"-------"],
     ]
 
 
@@ -501,7 +585,7 @@ def test_what_a_checkout_lacks(part: str, peer: Path) -> None:
         nanogpt.check(peer)
 
 
-@BENCHMARKS
+@pytest.mark.parametrize("module", [*WITH_PEER, ablation])
 @pytest.mark.parametrize(
     ("line", "said"),
     {
@@ -521,8 +605,10 @@ def test_refusals(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One sentence, before anything is measured or written."""
+    if module is ablation and "--nanogpt" in line:
+        said = "--nanogpt"  # which it has not
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for name in ("Side", "measure", "curve"):
+    for name in ("Side", "measure", "curve", "train"):
         monkeypatch.setattr(module, name, lambda *args: pytest.fail("measured"), raising=False)
     before = contents(Path())
     status, out, err = call(module.main, "--out=out", *line.split())

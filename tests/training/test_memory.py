@@ -502,17 +502,19 @@ def test_too_large_a_text(
         assert "memory.order=4 counts texts of up to 299 characters, and this one has 300" in (
             message
         )
-        assert message.endswith("set memory.order=0\n")
-    assert tiny("memory.order=0").status == 0
+        assert message.endswith("set memory.order=0 memory.teach=0\n")
+    assert tiny(*TAUGHT, "memory.order=0", "memory.teach=0").status == 0
     monkeypatch.setattr(memory, "LONGEST", 300)
     assert tiny(*MEMORY, "--overwrite").status == 0
 
 
-@pytest.mark.parametrize("fraction", ["0.001", "0.003", "0.004", "0.02", "0.029"])
+@pytest.mark.parametrize("fraction", ["0.001", "0.003", "0.004", "0.0066"])
 def test_too_short_a_stretch_for_calibration(fraction: str, refused: Callable) -> None:
     message = refused("memory.order=3", f"memory.calibration_fraction={fraction}")
     assert f"memory.calibration_fraction={fraction} sets " in message
-    assert "of 300 characters apart, too few or too many for windows of" in message
+    assert (
+        "of 300 characters apart, but two are needed, and more than model.block_size=8" in message
+    )
 
 
 def test_too_long_a_stretch_for_calibration(refused: Callable) -> None:
@@ -526,12 +528,15 @@ def test_too_long_a_stretch_for_calibration(refused: Callable) -> None:
 
 
 def test_a_given_share_sets_as_much_apart(refused: Callable) -> None:
-    settings = ("memory.order=3", "memory.calibration_fraction=0.02")
+    settings = ("memory.order=3", "memory.calibration_fraction=0.004")
     assert refused(*settings) == refused(*settings, "memory.share=0.5")
 
 
 def test_the_shortest_stretch_for_calibration(tiny: Callable) -> None:
-    assert tiny("memory.order=3", "memory.calibration_fraction=0.03").status == 0
+    """It holds one character that comes after another, and is shorter than a window."""
+    assert tiny("memory.order=3", "memory.calibration_fraction=0.007").status == 0
+    shares = checkpoint.load(RUN / LAST).shares
+    assert len(shares) == 3 and all(0 < share < 1 for share in shares)
 
 
 @pytest.mark.parametrize("order", [1, 2, 20])
