@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 import argparse
 import dataclasses
+import itertools
 import json
 import math
 import sys
@@ -22,6 +23,7 @@ from pathlib import Path
 import torch
 
 import handmade
+import mixture
 from analysis.measure import Column, Measured, measure
 from analysis.table import name_wrong, tabulate
 from data.aab import LETTERS, Task
@@ -48,8 +50,11 @@ def parser() -> Parser:
     return p
 
 
-def trained(path: Path) -> Column:
-    """The model of the run or file `path`. Raises UserError where it knows other letters."""
+def trained(path: Path) -> list[Column]:
+    """The model of the run or file `path`, and again with its counts if it has any.
+
+    Raises UserError where it knows other letters.
+    """
     if not path.exists():
         raise UserError(f"there is no checkpoint {path}; {REMEDY}")
     saved = checkpoint.load(checkpoint.locate(path))
@@ -58,7 +63,10 @@ def trained(path: Path) -> Column:
             f"{path} is a model of {len(saved.chars)} characters, and a comparison takes models "
             f"of a and b; {REMEDY}"
         )
-    return Column(str(path), "trained", saved.build(), saved.chars)
+    columns = [Column(str(path), "trained", saved.build(), saved.chars)]
+    if saved.counts:
+        columns.append(Column(f"{path} and counts", "trained", mixture.load(saved), saved.chars))
+    return columns
 
 
 def untrained(like: Column) -> Column:
@@ -89,7 +97,8 @@ def command(args: argparse.Namespace) -> int:
     paths = args.ckpt or [DEFAULT]
     by_hand = handmade.load(args.handmade)
     first = Column(args.handmade, "handmade", by_hand.build(), by_hand.chars)
-    columns = [first, *map(trained, paths), untrained(first)]
+    found = itertools.chain.from_iterable(map(trained, paths))
+    columns = [first, *found, untrained(first)]
     numbers = measure_all(columns, task)
     from analysis.picture import draw  # here, because importing matplotlib takes a second
 

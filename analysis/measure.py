@@ -10,6 +10,7 @@ from analysis.heads import attended, distance, match
 from analysis.proof import Score, every_context, margins, prove
 from data.aab import LETTERS, Task
 from data.tokenizer import CharTokenizer
+from mixture import Mixture
 from model import GPT
 
 ENDINGS = ("aa", "ab", "ba", "bb")
@@ -22,8 +23,13 @@ class Column:
 
     label: str
     kind: str
-    model: GPT
+    model: GPT | Mixture
     chars: str
+
+    @property
+    def net(self) -> GPT:
+        """What has heads to look into: the model without the counts beside it."""
+        return self.model.gpt if isinstance(self.model, Mixture) else self.model
 
 
 @dataclass
@@ -103,9 +109,9 @@ def measure(column: Column, reference: Column, task: Task) -> Measured:
     model, chars, block_size = column.model, column.chars, column.model.config.block_size
     proof = prove(model, chars, task.rule, text=task.text())
     contexts = every_context(LETTERS, block_size)
-    attention, effects = attended(model, chars, contexts)
+    attention, effects = attended(column.net, chars, contexts)
     shared = every_context(LETTERS, min(block_size, reference.model.config.block_size))
-    known, _ = attended(reference.model, reference.chars, shared)
+    known, _ = attended(reference.net, reference.chars, shared)
     width = min(attention.shape[-1], known.shape[-1])
     apart = distance(known[..., :width], attention[: len(shared), :, :width])  # (H of it, H)
     pairs = match(apart)

@@ -20,7 +20,7 @@ LONGEST = 5  # characters in the contexts of the lower half, which has 60 of the
 def patterns(column: Column, context: str) -> Tensor:
     """Attention weights of the model on `context`, (layers, heads, T, T)."""
     idx = CharTokenizer(column.chars).encode(context).long()[None]  # (1, T)
-    return look(column.model, idx).pattern[0].unflatten(0, (-1, column.model.config.n_head))
+    return look(column.net, idx).pattern[0].unflatten(0, (-1, column.model.config.n_head))
 
 
 def draw_pattern(ax: Axes, pattern: Tensor, context: str) -> None:

@@ -21,6 +21,7 @@ from analysis import picture, table
 from analysis.heads import look
 from analysis.measure import Column, measure
 from data.aab import AAB, Task, both
+from data.ngrams import Ngrams, count, pack
 from generate import generate
 from model import GPT
 from system import checkpoint, config
@@ -288,6 +289,34 @@ def test_every_trained_model_is_told_of(run: Path, plain: Callable) -> None:
     assert {name for group in groups for name in group.partition(": ")[2].split()} == wrong
     assert parts[2].startswith("model.pt is wrong in ")
     assert parts[3] == "perfect.pt is right in all 60 contexts"
+
+
+def test_a_model_with_counts_stands_there_twice(home: Path, call: Callable) -> None:
+    """Its heads are those of the GPT; what it answers is the mixture, worked out by hand here."""
+    saved = checkpoint.load(save("model.pt", seed=3))
+    text = "aab" * 20
+    ids = np.array(["ab".index(char) for char in text])
+    saved.counts, saved.shares = pack(count([ids], 2, 3), 2), [0.9, 0.8, 0.7]
+    checkpoint.save(Path("model.pt"), saved)
+    out = call(compare.main, "--json", "--ckpt", "model.pt", "--out", "out").out
+    _, alone, mixed, _ = json.loads(out)["models"]
+    assert (alone["label"], mixed["label"]) == ("model.pt", "model.pt and counts")
+    for same in ("kind", "parameters", "nonzero_parameters", "attention_distance", "heads"):
+        assert alone[same] == mixed[same]
+    counts = Ngrams(count([ids], 2, 3), vocab_size=2)
+    wrong, known = set(), ["a", "b"]
+    for _ in range(2, 7):
+        known = [context + char for context in known for char in "ab"]
+        for context in known:
+            net = np.exp(scores(saved.build(), "ab", context))
+            idx = torch.tensor([["ab".index(char) for char in context]])
+            counted, length = counts.probs(idx, last=1)
+            share = saved.shares[length.item()]
+            both = (1 - share) * net / net.sum() + share * counted[0, 0].numpy()
+            wrong |= {context} if "ab"[both.argmax()] != AAB.rule(context) else set()
+    assert set(mixed["all"]["wrong"]) == wrong != set(alone["all"]["wrong"])
+    assert mixed["loss"] < alone["loss"]
+    assert imread("out/compare.png").shape[1] > 1000
 
 
 def test_a_run_that_began_with_the_hand_set_weights(
