@@ -67,19 +67,20 @@ def pack(levels: Sequence[Counts], vocab_size: int) -> list[dict[str, Tensor]]:
     last: (n,) the last character of each gram; followers: (contexts,) how many grams each context
     has; counts: (n,)
     """
-    small = torch.uint8 if vocab_size <= 256 else torch.int32
     packed, contexts = [], 1
     for level in levels:
         followers = np.bincount(level.codes // vocab_size, minlength=contexts)
-        packed.append(
-            {
-                "last": torch.from_numpy(level.codes % vocab_size).to(small),
-                "followers": torch.from_numpy(followers).to(torch.int32),
-                "counts": torch.from_numpy(level.counts).to(torch.int32),
-            }
-        )
+        last = level.codes % vocab_size
+        named = {"last": last, "followers": followers, "counts": level.counts}
+        packed.append({name: smallest(values) for name, values in named.items()})
         contexts = len(level.codes)
     return packed
+
+
+def smallest(values: np.ndarray) -> Tensor:
+    """Whole numbers from 0 on, as the smallest type that holds them."""
+    fits = (kind for kind in (torch.uint8, torch.int16) if values.max() <= torch.iinfo(kind).max)
+    return torch.from_numpy(values).to(next(fits, torch.int32))
 
 
 def unpack(packed: Sequence[dict[str, Tensor]], vocab_size: int) -> list[Counts]:

@@ -227,7 +227,7 @@ def test_a_checkpoint_with_counts_is_a_mixture(saved: Checkpoint) -> None:
         lambda counts: counts[2].update(last=counts[2]["last"].flip(0)),
         lambda counts: counts[0].update(last=counts[0]["last"][:0], counts=torch.zeros(0)),
         lambda counts: counts[0].update(last=counts[0]["last"] + 2),
-        lambda counts: counts[3].update(counts=-counts[3]["counts"]),
+        lambda counts: counts[3].update(counts=-counts[3]["counts"].int()),
         lambda counts: counts[3].update(counts=None),
         lambda counts: counts[1].pop("followers"),
         lambda counts: counts.pop(0),

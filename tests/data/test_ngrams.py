@@ -249,19 +249,18 @@ def test_no_gram_goes_from_one_piece_to_the_next() -> None:
 
 
 @pytest.mark.parametrize(
-    ("V", "small"), [(2, torch.uint8), (256, torch.uint8), (257, torch.int32), (1000, torch.int32)]
+    ("V", "last"), [(2, torch.uint8), (256, torch.uint8), (257, torch.int16), (40000, torch.int32)]
 )
-def test_packed_counts_come_back(V: int, small: torch.dtype) -> None:
+def test_packed_counts_come_back(V: int, last: torch.dtype) -> None:
     text = np.random.default_rng(4).integers(V, size=300)
     text[:2] = V - 1
     levels = count([text[:100], text[100:]], V, 5)
     packed = pack(levels, V)
     for level in packed:
-        assert [level[name].dtype for name in ("last", "followers", "counts")] == [
-            small,
-            torch.int32,
-            torch.int32,
-        ]
+        for values in level.values():
+            kinds = [(torch.uint8, 256), (torch.int16, 2**15), (torch.int32, 2**31)]
+            assert values.dtype == next(kind for kind, end in kinds if int(values.max()) < end)
+    assert packed[0]["last"].dtype == last
     back = unpack(packed, V)
     assert len(back) == len(levels) == 5
     for before, after in zip(levels, back, strict=True):
@@ -273,6 +272,18 @@ def test_packed_counts_come_back(V: int, small: torch.dtype) -> None:
         Ngrams(levels, vocab_size=V).probs(idx), Ngrams(back, vocab_size=V).probs(idx), strict=True
     ):
         assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("length", "kind"),
+    [(255, "uint8"), (256, "uint8"), (257, "int16"), (32768, "int16"), (32769, "int32")],
+)
+def test_large_counts_are_kept(length: int, kind: str) -> None:
+    levels = count([np.zeros(length, np.uint8)], 2, 2)
+    packed = pack(levels, 2)
+    assert [str(level["counts"].dtype) for level in packed] == ["torch.uint8", f"torch.{kind}"]
+    back = unpack(packed, 2)
+    assert [level.counts.tolist() for level in back] == [[1], [length - 1]]
 
 
 def changed(values: Tensor, place: int, value: int) -> Tensor:
@@ -295,7 +306,7 @@ def changed(values: Tensor, place: int, value: int) -> Tensor:
         ("followers", lambda followers: changed(followers, 0, int(followers[0]) + 1)),
         ("counts", lambda counts: counts[:-1]),
         ("counts", lambda counts: torch.cat((counts, counts[-1:]))),
-        ("counts", lambda counts: changed(counts, 0, -1)),
+        ("counts", lambda counts: changed(counts.int(), 0, -1)),
     ],
 )
 def test_counts_that_do_not_fit_are_refused(name: str, damage, order: int, V: int) -> None:
@@ -319,7 +330,7 @@ def test_negative_followers_are_refused() -> None:
     packed = pack(counted([long_text(5, 60, seed=5)], 5, 2), 5)
     followers = packed[1]["followers"]
     a, b = int(followers[0]), int(followers[1])
-    packed[1]["followers"] = changed(changed(followers, 0, a + b + 1), 1, -1)
+    packed[1]["followers"] = changed(changed(followers.int(), 0, a + b + 1), 1, -1)
     with pytest.raises(ValueError, match="the counts"):
         unpack(packed, 5)
 
