@@ -36,8 +36,6 @@ VARIANTS = {
     "as shipped": (),
     "no token shift (model.shift=0)": ("model.shift=0",),
     WITHOUT_TEACHER: ("memory.teach=0",),
-    "teacher with memory.teach=0.1": ("memory.teach=0.1",),
-    "teacher with memory.teach=0.3": ("memory.teach=0.3",),
     "teacher of 3 folds": ("memory.folds=3",),
     "teacher of 20 folds": ("memory.folds=20",),
     "windows of 128, not 256": ("model.block_size=128", "train.batch_size=12"),
@@ -226,7 +224,7 @@ def parser() -> Parser:
     """The command line."""
     p = new_parser("ablation", __doc__, peer=False)
     p.add_argument("--seeds", type=count, default=3, help="runs of each variant; default: 3")
-    p.add_argument("--steps", type=count, default=1600, help="updates of each; default: 1600")
+    p.add_argument("--steps", type=count, default=1000, help="updates of each; default: 1000")
     return p
 
 

@@ -171,21 +171,24 @@ def loss_table(runs: dict[str, list[dict[str, Any]]]) -> str:
 
 def draw(runs: dict[str, list[dict[str, Any]]]) -> Figure:
     """Every run: loss against training seconds and against total seconds."""
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(13, 4.5), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
+    first, top = 1.0, 2.6  # seconds, and a loss, where the picture begins
     for ax, key in zip(axes, ("seconds", "total_seconds"), strict=True):
         for i, (name, found) in enumerate(runs.items()):
             for j, each in enumerate(found):
-                x, y = ([p[k] for p in each["points"]] for k in (key, "val_loss"))
+                points = [p for p in each["points"] if p["val_loss"] < top]
+                x, y = [max(p[key], first) for p in points], [p["val_loss"] for p in points]
                 mark = "o" if len(x) == 1 else None
                 label = None if j else name
                 ax.plot(x, y, color=f"C{i}", label=label, linewidth=1.2, marker=mark, markersize=4)
         ax.set_xscale("log")
-        ax.set_ylim(1.35, 2.6)
+        ax.set_xlim(left=first)
+        ax.set_ylim(1.35, top)
         ax.set_xlabel("training seconds" if key == "seconds" else "seconds in all")
         ax.grid(alpha=0.3, which="both")
     axes[0].set_ylabel("val_loss, nats per character")
-    axes[1].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return figure
 
 

@@ -17,7 +17,7 @@ from tests.helpers import ROOT
 DOCS = sorted(ROOT.glob("docs/*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *DOCS]
 COMMANDS = ("train", "sample", "compare", "export")
-SCRIPTS = ("time_to_loss", "train_speed", "sample_speed", "startup")
+SCRIPTS = ("time_to_loss", "ablation", "train_speed", "sample_speed", "startup")
 BENCHMARKS = [f"benchmarks.{name}" for name in SCRIPTS]
 PARSED = (*COMMANDS, *BENCHMARKS, "tests.helpers.soak")
 OTHERS = {"pytest", "venv", "docs.front", "docs.loss_curves"}  # which take no options of ours

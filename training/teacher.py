@@ -15,6 +15,7 @@ from torch import Tensor
 from data.ngrams import Ngrams, count
 from system.settings import MemoryConfig
 
+LONGEST = 7  # characters in the grams that teach; of longer ones a net learns less
 WORKERS = 2  # sorting does not hold the interpreter
 
 
@@ -28,8 +29,8 @@ class Teacher:
         self, ids: Tensor, vocab_size: int, config: MemoryConfig, device: torch.device
     ) -> None:
         self.share, text = config.teach, ids.cpu().numpy()
-        longest = len(text) // (2 * config.folds)  # which the rest of each fold surely has
-        order = max(1, min(config.order, longest))
+        there = len(text) // (2 * config.folds)  # grams so long the rest of each fold surely has
+        order = max(1, min(config.order, LONGEST, there))
         edges = np.linspace(0, len(text), config.folds + 1).astype(int)
         self.edges = torch.from_numpy(edges)
         with ThreadPoolExecutor(WORKERS) as pool:

@@ -275,6 +275,7 @@ def test_a_run_of_the_peer(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_of_ours(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = [f"model.{name}={value}" for name, value in SHAPE.items()]
     overrides += ["model.block_size=96", "train.batch_size=4", "train.max_steps=5"]
+    overrides += time_to_loss.PURE
     overrides += ["train.dtype=float32", f"data.dataset={Path('text.txt').resolve()}"]
     monkeypatch.setattr(time_to_loss, "POINTS", 2)
     found = time_to_loss.our_curve(CPU, overrides, 3)

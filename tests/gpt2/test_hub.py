@@ -134,7 +134,8 @@ def test_any_ids_stream_as_transformers_decodes_them(ids: list[int]) -> None:
     decoded = TOKENS.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
     assert TOKENS.decode(torch.tensor(ids)) == decoded
     streamed = "".join(TOKENS.stream(ids))
-    assert decoded in (streamed, streamed + "\ufffd")  # for what is cut off at the end
+    assert decoded.rstrip("\ufffd") == streamed.rstrip("\ufffd")
+    assert decoded.startswith(streamed)  # without what is cut off at the end
 
 
 def test_a_character_is_written_once_it_is_whole() -> None:

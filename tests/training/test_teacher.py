@@ -109,6 +109,17 @@ def test_windows_in_two_folds_are_not_taught() -> None:
     assert teacher().pull(scores(len(ACROSS), T, V), targets, idx=idx, starts=starts) == 0
 
 
+def test_the_longest_grams_do_not_teach() -> None:
+    by = teacher(torch.cat([IDS] * 3), order=20)
+    pieces = [torch.cat([IDS] * 3)[len(IDS) :].numpy()]
+    alone = Ngrams(count(pieces, V, 7), vocab_size=V)
+    idx, _, starts = windows([0, 5])
+    assert by.counts.order == alone.order == 7
+    torch.testing.assert_close(
+        by.counts.probs(idx, text=torch.zeros_like(starts))[0], alone.probs(idx)[0]
+    )
+
+
 @pytest.mark.parametrize("dense", [ngrams.DENSE, 60, 0])
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_the_counts_of_a_fold(order: int, dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
