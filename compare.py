@@ -2,6 +2,7 @@
 
     python compare.py                                         checkpoints/aab against one-head
     python compare.py --ckpt checkpoints/aab checkpoints/my   several columns
+    python compare.py --handmade abc --ckpt checkpoints/abc   on the rules of configs/rules/abc.yaml
     python compare.py --json                                  the same numbers for scripts
 
 Prints a table, names the contexts that the trained models get wrong, and draws compare.png.
@@ -26,16 +27,17 @@ import handmade
 import mixture
 from analysis.measure import Column, Measured, measure
 from analysis.table import name_wrong, tabulate
-from data.aab import LETTERS, Task
+from data.aab import Task
+from data.rules import RuleTask
 from model import GPT
 from system import checkpoint
 from system.checkpoint import RUNS
-from system.commandline import Parser, forgive_output, run
+from system.commandline import Parser, bounded, forgive_output, run
 from system.errors import UserError
 
 DEFAULT = RUNS / "aab"
 PICTURE = "compare.png"
-REMEDY = "train one with: python train.py --config aab.yaml"
+TRAIN = "python train.py --config aab.yaml"
 
 
 def parser() -> Parser:
@@ -43,29 +45,45 @@ def parser() -> Parser:
     p = Parser(prog="compare.py", about=__doc__)
     add = p.add_argument
     add("--ckpt", nargs="+", type=Path, metavar="PATH", help=f"runs or files; default: {DEFAULT}")
-    by_hand = "model set by hand, and with it the task; default: one-head"
-    add("--handmade", choices=handmade.MODELS, default="one-head", help=by_hand)
+    by_hand = "model set by hand, or a rule file, and with it the task; default: one-head"
+    add("--handmade", default="one-head", metavar="NAME", help=by_hand)
+    counted = f"text that --handmade {handmade.NGRAM} counts; default: tiny_shakespeare"
+    add("--data", metavar="NAME", default="tiny_shakespeare", help=counted)
+    longest = "longest stretch of characters that it counts; default: 4"
+    add("--order", type=bounded(int, 2, 20), default=4, metavar="N", help=longest)
     add("--out", type=Path, metavar="DIR", help=f"folder of {PICTURE}; default: the first run's")
     add("--json", action="store_true", help="print the numbers as JSON in place of the table")
     return p
 
 
-def trained(path: Path) -> list[Column]:
+def remedy(name: str) -> str:
+    """The end of a message: how to train a model of the task of the hand-set model `name`."""
+    if rule := handmade.rule_of(name):
+        return (
+            f"train one with: {TRAIN} data.dataset=rules:{name} model.block_size={rule.block_size}"
+        )
+    return f"train one with: {TRAIN}"
+
+
+def trained(path: Path, letters: str, remedy: str) -> list[Column]:
     """The model of the run or file `path`, and again with its counts if it has any.
 
-    Raises UserError where it knows other letters.
+    Raises UserError, with the `remedy`, where it knows other letters.
     """
     if not path.exists():
-        raise UserError(f"there is no checkpoint {path}; {REMEDY}")
+        raise UserError(f"there is no checkpoint {path}; {remedy}")
     saved = checkpoint.load(checkpoint.locate(path))
-    if sorted(saved.chars) != sorted(LETTERS):
+    if sorted(saved.chars) != sorted(letters):
+        wanted = f"the {len(letters)} of the text" if len(letters) > 9 else " and ".join(letters)
         raise UserError(
-            f"{path} is a model of {len(saved.chars)} characters, and a comparison takes models "
-            f"of a and b; {REMEDY}"
+            f"{path} is a model of {len(saved.chars)} characters, and the comparison takes models "
+            f"of {wanted}; {remedy}"
         )
-    columns = [Column(str(path), "trained", saved.build(), saved.chars)]
+    learned = saved.settings.get("data", {}).get("dataset", "")
+    columns = [Column(str(path), "trained", saved.build(), saved.chars, learned)]
     if saved.counts:
-        columns.append(Column(f"{path} and counts", "trained", mixture.load(saved), saved.chars))
+        both = mixture.load(saved)
+        columns.append(Column(f"{path} and counts", "trained", both, saved.chars, learned))
     return columns
 
 
@@ -75,7 +93,7 @@ def untrained(like: Column) -> Column:
     return Column("untrained", "untrained", GPT(like.model.config).eval(), like.chars)
 
 
-def measure_all(columns: list[Column], task: Task) -> list[Measured]:
+def measure_all(columns: list[Column], task: Task | RuleTask) -> list[Measured]:
     """The numbers of every column; the first is the hand-set model. Raises UserError."""
     numbers = []
     for column in columns:
@@ -84,8 +102,39 @@ def measure_all(columns: list[Column], task: Task) -> list[Measured]:
         except ValueError as error:
             raise UserError(f"{column.label}: {error}") from None
         if not math.isfinite(numbers[-1].loss):
-            raise UserError(f"{column.label} has weights too large to compute with; {REMEDY}")
+            raise UserError(
+                f"{column.label} has weights too large to compute with; {remedy(columns[0].label)}"
+            )
     return numbers
+
+
+def compare_text(args: argparse.Namespace) -> int:
+    """Compare counts as weights with trained models, on the validation text."""
+    from analysis import text as on_text  # here, because importing matplotlib takes a second
+
+    text, paths = handmade.read_text(args.data), args.ckpt or [RUNS / "tiny_shakespeare"]
+    by_hand, chars = handmade.load_ngrams(args.data, args.order), text.tokenizer.chars
+    train = (
+        f"train one with: python train.py --config tiny_shakespeare.yaml data.dataset={args.data}"
+    )
+    label = f"{args.handmade} of order {args.order}"
+    columns = [Column(label, "handmade", by_hand.build(), chars, args.data)]
+    for path in paths:
+        columns += trained(path, chars, train)
+    if strange := next((c for c in columns if c.chars != chars), None):
+        raise UserError(f"{strange.label} has the characters in another order; {train}")
+    window = min(column.model.config.block_size for column in columns)
+    found = [on_text.lose(column, text.val, window) for column in columns]
+    named = on_text.telling(found[0], found[1], on_text.frequency(text.val, chars))
+    folder = args.out or checkpoint.locate(paths[0]).parent
+    path = on_text.draw(folder / PICTURE, found, named)
+    if args.json:
+        content = {"task": args.data, "picture": str(path)}
+        print(json.dumps({**content, "models": [dataclasses.asdict(m) for m in found]}, indent=2))
+        return 0
+    print(on_text.tabulate(found, named))
+    print(f"\nsee {path}")
+    return 0
 
 
 def command(args: argparse.Namespace) -> int:
@@ -93,19 +142,21 @@ def command(args: argparse.Namespace) -> int:
     forgive_output()
     if args.out and args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out} is no folder; name one, or a path where none is yet")
-    _, task = handmade.MODELS[args.handmade]
+    if args.handmade == handmade.NGRAM:
+        return compare_text(args)
+    task = handmade.task_of(args.handmade)
     paths = args.ckpt or [DEFAULT]
     by_hand = handmade.load(args.handmade)
     first = Column(args.handmade, "handmade", by_hand.build(), by_hand.chars)
-    found = itertools.chain.from_iterable(map(trained, paths))
-    columns = [first, *found, untrained(first)]
+    found = [trained(path, task.letters, remedy(args.handmade)) for path in paths]
+    columns = [first, *itertools.chain.from_iterable(found), untrained(first)]
     numbers = measure_all(columns, task)
     from analysis.picture import draw  # here, because importing matplotlib takes a second
 
     folder = args.out or checkpoint.locate(paths[0]).parent
     path = draw(folder / PICTURE, columns, numbers, task=task)
     if args.json:
-        content = {"task": task.word, "picture": str(path)}
+        content = {"task": task.word or args.handmade, "picture": str(path)}
         content["models"] = [dataclasses.asdict(m) for m in numbers]
         print(json.dumps(content, indent=2))
         return 0

@@ -2,6 +2,8 @@
 
     python sample.py --ckpt --prompt "ROMEO:"              the newest run
     python sample.py --handmade                            weights set by hand: abaabaab...
+    python sample.py --handmade rules.yaml                 weights made from rules that you write
+    python sample.py --handmade ngram --order 4            weights made by counting, not by training
     python sample.py --gpt2 gpt2 --prompt "Hello, I'm"     from Hugging Face's hub, or a folder
 
 Text goes to standard output as it is made, everything else to standard error.
@@ -22,6 +24,8 @@ from torch import Tensor
 
 import handmade
 import mixture
+from analysis.certificate import assure
+from data import rules
 from data.tokenizer import CharTokenizer, UnknownCharacters
 from generate import generate, texts
 from gpt2 import hub
@@ -29,6 +33,7 @@ from gpt2.bytepairs import BytePairs
 from mixture import Mixture
 from model import GPT
 from system import checkpoint, config, device
+from system.checkpoint import Checkpoint
 from system.commandline import Parser, bounded, check_output, run
 from system.errors import UserError
 
@@ -42,8 +47,14 @@ def parser() -> Parser:
     add = p.add_argument_group("what writes").add_argument
     newest = "a run folder or file; default: newest"
     add("--ckpt", nargs="?", const=False, type=Path, metavar="PATH", help=newest)
-    names = {"choices": handmade.MODELS, "const": "one-head"}
-    add("--handmade", nargs="?", **names, help="weights set by hand; default: one-head")
+    names = ", ".join((*handmade.MODELS, handmade.NGRAM, *rules.examples()))
+    by_hand = f"weights set by hand: {names}, or a rule file; default: one-head"
+    add("--handmade", nargs="?", const="one-head", metavar="NAME", help=by_hand)
+    add("--save", type=Path, metavar="FILE", help="write the hand-set model to a checkpoint, too")
+    counted = "text that --handmade ngram counts; default: tiny_shakespeare"
+    add("--data", metavar="NAME", help=counted)
+    longest = "longest stretch of characters that it counts; default: 4"
+    add("--order", type=bounded(int, 2, 20), metavar="N", help=longest)
     by_name = "a folder, or a name on the hub; takes requirements-gpt2.txt"
     add("--gpt2", metavar="NAME", help=by_name)
     add("--trained-alone", action="store_true", help="leave out the counts, if there are any")
@@ -122,8 +133,28 @@ class Source:
     temperature: float = 0.8
 
 
+def by_hand(args: argparse.Namespace) -> tuple[Checkpoint, str]:
+    """The hand-set model that `args` name, proved where there is a rule, and a line about it.
+
+    Raises UserError.
+    """
+    name = args.handmade
+    if name == handmade.NGRAM:
+        dataset, order = args.data or "tiny_shakespeare", args.order or 4
+        saved = handmade.load_ngrams(dataset, order)
+        size = saved.build().parameter_count()
+        return saved, f"{dataset}, counted to order {order}: {size:,} weights set by hand"
+    saved, what = handmade.load(name), f"{name}, set by hand"
+    if rule := handmade.rule_of(name):
+        what += f"; {assure(saved.build(), rule, name)}"
+    return saved, what
+
+
 def source(args: argparse.Namespace) -> Source:
     """What `args` ask to write with. Raises UserError."""
+    counted = [f"--{name}" for name in ("data", "order") if vars(args)[name] is not None]
+    if counted and args.handmade != handmade.NGRAM:
+        raise UserError(f"{' and '.join(counted)} go with --handmade {handmade.NGRAM}; add it")
     given = [f"--{name}" for name in ("ckpt", "handmade", "gpt2") if vars(args)[name] is not None]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} exclude each other; give one")
@@ -131,14 +162,18 @@ def source(args: argparse.Namespace) -> Source:
         model, tokenizer = hub.load(args.gpt2)
         what = f"{args.gpt2}, GPT-2 of {model.parameter_count():,} parameters"
         return Source(what, model, tokenizer, "auto")
+    if args.save is not None and args.handmade is None:
+        raise UserError(f"--save {args.save} keeps a hand-set model; name one with --handmade")
     if args.handmade is not None:
-        saved, what = handmade.load(args.handmade), f"{args.handmade}, set by hand"
+        saved, what = by_hand(args)
+        if args.save is not None:
+            checkpoint.save(args.save, saved)
     else:
         path = checkpoint.locate(args.ckpt or None)  # False: --ckpt without a path
         saved = checkpoint.load(path)
         what = f"{path}, step {saved.progress['step']}"
     dtype = config.build(saved.settings).train.dtype
-    temperature = 0.8 if args.handmade is None else 0
+    temperature = 0.8 if args.handmade in (None, handmade.NGRAM) else 0
     model = saved.build() if args.trained_alone else mixture.load(saved)
     if isinstance(model, Mixture):
         what += ", counted and trained"

@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from analysis.heads import look
-from analysis.measure import ENDINGS, Column, Measured
-from analysis.proof import every_context, probabilities
+from analysis.measure import Column, Measured
+from analysis.proof import count_contexts, every_context, probabilities
 from data.aab import LETTERS, Task
+from data.rules import RuleTask
 from data.tokenizer import CharTokenizer
 from system.files import write_whole
 
-LONGEST = 5  # characters in the contexts of the lower half, which has 60 of them then
+MOST = 84  # contexts in the lower half: of two letters up to five, of four up to three
 
 
 def patterns(column: Column, context: str) -> Tensor:
@@ -36,13 +37,20 @@ def draw_pattern(ax: Axes, pattern: Tensor, context: str) -> None:
     ax.tick_params(length=0)
 
 
-def draw_answers(ax: Axes, columns: list[Column], *, task: Task, contexts: list[str]) -> None:
-    """Probability of b after each context, a row for the rule and one for each model."""
-    rule = torch.tensor([float(task.rule(context) == "b") for context in contexts]).double()
+def draw_answers(
+    ax: Axes, columns: list[Column], *, task: Task | RuleTask, contexts: list[str]
+) -> None:
+    """A row for the rule and one for each model: the probability after each context of b, or of
+    the right character where there are more than two."""
+    two, text = task.letters == LETTERS, task.text()
+    shown = ["b" if two else task.rule(context) for context in contexts]
+    answers = [task.rule(context) == char for context, char in zip(contexts, shown, strict=True)]
+    rule = torch.tensor(answers).double()
     rows = [rule]
     for column in columns:
         probs = probabilities(column.model, column.chars, contexts)
-        rows.append(probs[:, column.chars.index("b")])
+        ids = torch.tensor([[column.chars.index(char)] for char in shown])
+        rows.append(probs.gather(1, ids)[:, 0])
     image = ax.imshow(torch.stack(rows).numpy(), cmap="RdBu_r", vmin=0, vmax=1, aspect="auto")
     for y, row in enumerate(rows):
         for x in ((row - rule).abs() >= 0.5).nonzero()[:, 0].tolist():
@@ -51,16 +59,20 @@ def draw_answers(ax: Axes, columns: list[Column], *, task: Task, contexts: list[
     ax.set_yticks(range(len(rows)), ["rule", *(column.label for column in columns)])
     ticks = ax.set_xticks(range(len(contexts)), contexts, rotation=90, family="monospace", size=8)
     for tick, context in zip(ticks, contexts, strict=True):
-        if context in task.text():
+        if context in text:
             tick.label1.set_fontweight("bold")
     for x in range(1, len(contexts)):
-        if contexts[x][-2:] != contexts[x - 1][-2:]:
+        if contexts[x][-2:] != contexts[x - 1][-2:] and two:
             ax.axvline(x - 0.5, color="black", linewidth=1)
     ax.tick_params(length=0)
-    ax.figure.colorbar(image, ax=ax, label="probability of b", pad=0.01)
+    ax.figure.colorbar(
+        image, ax=ax, label=f"probability of {'b' if two else 'the right one'}", pad=0.01
+    )
 
 
-def draw(path: Path, columns: list[Column], numbers: list[Measured], *, task: Task) -> Path:
+def draw(
+    path: Path, columns: list[Column], numbers: list[Measured], *, task: Task | RuleTask
+) -> Path:
     """Write the picture of the models to `path`, the hand-set one first. Raises Fault."""
     size = min(column.model.config.block_size for column in columns)
     windows = task.windows(size)
@@ -80,8 +92,10 @@ def draw(path: Path, columns: list[Column], numbers: list[Measured], *, task: Ta
                 continue
             draw_pattern(ax, every[head.layer - 1, head.head - 1], context)
             ax.set_title(f"{column.label}\nlayer {head.layer} head {head.head}")
-    contexts = [c for c in every_context(LETTERS, size) if len(c) <= LONGEST]
-    contexts.sort(key=lambda c: (ENDINGS.index(c[-2:]), c not in task.text()))
+    sizes = (n for n in range(size, 2, -1) if count_contexts(task.letters, n) <= MOST)
+    contexts = every_context(task.letters, next(sizes, 2))[:MOST]
+    text = task.text()
+    contexts.sort(key=lambda c: (c[-2:], c not in text))
     lower.suptitle("what each context is followed by: bold ones occur in the text, x is wrong")
     draw_answers(lower.subplots(), columns, task=task, contexts=contexts)
     return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110))

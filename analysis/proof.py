@@ -46,20 +46,27 @@ def score(margins: dict[str, float]) -> Score:
     return Score(len(margins), len(margins) - len(wrong), worst, wrong)
 
 
+def count_contexts(chars: str, block_size: int) -> float:
+    """How many contexts of length 2 to `block_size` there are; infinite from 10^15 on."""
+    if block_size * math.log10(len(chars)) >= 15:
+        return math.inf
+    return sum(len(chars) ** n for n in range(2, block_size + 1))
+
+
 def every_context(chars: str, block_size: int) -> list[str]:
     """Every context of length 2 to `block_size`, the short ones first.
 
     Raises ValueError, with their number, when there are none or more than a million.
     """
-    digits = block_size * math.log10(len(chars))
-    lengths = range(2, block_size + 1)
-    total = sum(len(chars) ** n for n in lengths) if digits < 15 else math.inf
+    total = count_contexts(chars, block_size)
     if not 1 <= total <= MOST:
+        digits = block_size * math.log10(len(chars))
         number = f"{total:,}" if total < math.inf else f"about 10^{digits:.0f}"
         raise ValueError(
             f"{len(chars)} characters make {number} contexts of length 2 to {block_size}, but a "
             f"proof goes through 1 to {MOST:,} of them; take a model of another block_size"
         )
+    lengths = range(2, block_size + 1)
     return ["".join(context) for n in lengths for context in product(chars, repeat=n)]
 
 

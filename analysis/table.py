@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 
-from analysis.measure import ENDINGS, STEPS, HeadEffect, Measured
+from analysis.measure import STEPS, HeadEffect, Measured
 from data.aab import Task
+from data.rules import RuleTask
 
 NAMED = 60  # wrong contexts that are named for each reason; --json names all
 
 
-def tabulate(numbers: list[Measured], task: Task) -> str:
+def tabulate(numbers: list[Measured], task: Task | RuleTask) -> str:
     """All numbers as lines of text, a column for each model."""
     cells = [["", *(m.label for m in numbers)]]
     for name, cell in rows(task, max(len(m.heads) for m in numbers)):
@@ -20,26 +21,33 @@ def tabulate(numbers: list[Measured], task: Task) -> str:
     )
 
 
-def rows(task: Task, heads: int) -> list[tuple[str, Callable[[Measured], str]]]:
+def rows(task: Task | RuleTask, heads: int) -> list[tuple[str, Callable[[Measured], str]]]:
     """The rows of the table: a name, and what stands there for a column."""
     steps = len(STEPS)
     table = [
         ("parameters", lambda m: f"{m.parameters:,}"),
         ("parameters that are not zero", lambda m: f"{m.nonzero_parameters:,}"),
         ("loss on the task, nats per character", lambda m: f"{m.loss:.4f}"),
-        ("  its floor, the entropy of the text", lambda m: f"{m.entropy_floor:.4f}"),
         ("  after two characters or more", lambda m: f"{m.loss_after_two:.4f}"),
-        (f"right in {task.word} repeated, {steps} steps", lambda m: f"{m.steps_right}/{steps}"),
         ("contexts right, of those in the text", lambda m: f"{m.task.right:,}/{m.task.total:,}"),
         ("  worst margin", lambda m: f"{m.task.worst_margin:+.4f}"),
         ("contexts right, of all", lambda m: f"{m.all.right:,}/{m.all.total:,}"),
         ("  worst margin", lambda m: f"{m.all.worst_margin:+.4f}"),
         ("attention distance to the hand-set head", lambda m: f"{m.attention_distance:.3f}"),
     ]
-    for place in range(heads):
+    if task.word:
+        floor = ("  its floor, the entropy of the text", lambda m: f"{m.entropy_floor:.4f}")
+        right = (
+            f"right in {task.word} repeated, {steps} steps",
+            lambda m: f"{m.steps_right}/{steps}",
+        )
+        table[3:3], table[5:5] = [floor], [right]
+    else:
+        table.insert(0, ("the text that was learned", lambda m: m.learned or "-"))
+    for place in range(heads if task.endings else 0):
         name = of_head(place, lambda head: f"layer {head.layer} head {head.head}")
         table.append((f"what head {place + 1} adds to the logit of b", name))
-        for ending in ENDINGS:
+        for ending in task.endings:
             value = of_head(place, lambda head, ending=ending: f"{head.to_b[ending]:+.2f}")
             table.append((f"  after {ending}", value))
     return table
@@ -55,7 +63,7 @@ def of_head(place: int, cell: Callable[[HeadEffect], str]) -> Callable[[Measured
     return of
 
 
-def name_wrong(measured: Measured, task: Task) -> str:
+def name_wrong(measured: Measured, task: Task | RuleTask) -> str:
     """The contexts that a model gets wrong, by what in them never occurs in the text."""
     wrong = measured.all.wrong
     if not wrong:

@@ -44,10 +44,15 @@ def both(context: str) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """A text, which is `word` repeated for ever, and a rule that continues it."""
+    """A text, which is `word` repeated for ever, and a rule that continues it.
+
+    `data.rules.RuleTask` is one, too, whose text is not repeated and has no word.
+    """
 
     word: str
     rule: Rule
+    letters = LETTERS
+    endings = ("aa", "ab", "ba", "bb")  # of contexts, by which what a head does is told
 
     def text(self, length: int = 600) -> str:
         """The first `length` characters."""

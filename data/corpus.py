@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import aab, tiny_shakespeare
+from data import aab, rules, tiny_shakespeare
 from data.tokenizer import CODE_POINTS, CharTokenizer, UnknownCharacters, code_points
 from system.errors import Fault, UserError
 from system.settings import DataConfig
 
 PIECE = 1 << 20  # bytes read at a time
+RULES = "rules:"  # of a rule file's name, where a path could stand too
 
 
 @dataclass
@@ -96,6 +97,9 @@ def read_text(config: DataConfig) -> Iterator[str]:
     """The text of the dataset in pieces; files of a folder are joined as they are."""
     if config.dataset == "aab":
         yield aab.text()
+        return
+    if config.dataset.startswith(RULES):
+        yield rules.text(rules.read(config.dataset.removeprefix(RULES)))
         return
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     for path in source_files(config.dataset):

@@ -1,11 +1,21 @@
-"""The models whose weights are set by hand, by their names."""
+"""The models whose weights are set by hand, by their names, and what each is to do."""
 
 from collections.abc import Callable
+from pathlib import Path
 
-from data import aab
-from handmade.published import Handmade, new_head, one_head, two_head
+import torch
+
+from data import aab, corpus, rules
+from data.corpus import Corpus
+from data.rules import Copying, Rule, RuleTask
+from handmade.copying import compile_copying
+from handmade.ngram import BLOCK_SIZE, compile_ngrams
+from handmade.parts import Handmade
+from handmade.published import new_head, one_head, two_head
+from handmade.suffixes import compile_suffixes
 from system.checkpoint import Checkpoint
 from system.errors import UserError
+from system.settings import DataConfig
 
 PREFIX = "handmade:"  # of a hand-set model's name, where a path could stand too
 
@@ -16,11 +26,60 @@ MODELS: dict[str, tuple[Callable[[], Handmade], aab.Task]] = {
 }
 
 
+NGRAM = "ngram"  # the name of the model that is made of a text's counts
+
+
+def read_text(dataset: str) -> Corpus:
+    """The text whose n-grams become a model. Raises UserError."""
+    place, scratch = torch.device("cpu"), Path(".ids.ngram.bin")
+    return corpus.load(DataConfig(dataset), BLOCK_SIZE, place, chars=None, scratch=scratch)
+
+
+def load_ngrams(dataset: str, order: int) -> Checkpoint:
+    """The n-grams of the training split of `dataset` as a model. Raises UserError."""
+    text = read_text(dataset)
+    try:
+        model, chars, weights = compile_ngrams(text.train, text.tokenizer.chars, order)
+    except ValueError as error:
+        raise UserError(f"--handmade {NGRAM}: {error}") from None
+    settings = {"data": {"dataset": dataset}, "train": {"dtype": "float32"}}
+    return Checkpoint(
+        model, chars, weights, settings, text.fingerprint, optimizer=[], progress={"step": 0}
+    )
+
+
+def compiled(rule: Rule) -> Handmade:
+    """The weights of `rule`. Raises ValueError when the model would be too large."""
+    return compile_copying(rule) if isinstance(rule, Copying) else compile_suffixes(rule)
+
+
+def rule_of(name: str) -> Rule | None:
+    """The rule in the file `name`; None where `name` is a published model. Raises UserError."""
+    if name in MODELS:
+        return None
+    try:
+        return rules.read(name)
+    except UserError as error:
+        there = ", ".join((*MODELS, *rules.examples()))
+        message = f"there is no hand-set model {name!r}; there are {there}, or give a rule file"
+        raise UserError(message if "there is no rule file" in str(error) else str(error)) from None
+
+
+def task_of(name: str) -> aab.Task | RuleTask:
+    """What the hand-set model called `name` is to do. Raises UserError."""
+    rule = rule_of(name)
+    return MODELS[name][1] if rule is None else RuleTask(rule)
+
+
 def load(name: str) -> Checkpoint:
-    """The hand-set model called `name`, as what a checkpoint gives. Raises UserError."""
-    if name not in MODELS:
-        raise UserError(f"there is no hand-set model {name!r}; there are {', '.join(MODELS)}")
-    make, _ = MODELS[name]
-    model, chars, weights = make()
+    """The hand-set model called `name`, or of the rule file `name`, as what a checkpoint gives.
+
+    Raises UserError.
+    """
+    rule = rule_of(name)
+    try:
+        model, chars, weights = MODELS[name][0]() if rule is None else compiled(rule)
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from None
     settings = {"train": {"dtype": "float32"}}  # such large logits are exact in no other
     return Checkpoint(model, chars, weights, settings, "", optimizer=[], progress={"step": 0})

@@ -9,6 +9,7 @@ import re
 import stat
 import types
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -90,7 +91,7 @@ def number(value: Any, kind: type, key: str, *words: str) -> int | float:
     return kind(parsed)
 
 
-def nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
     """The end of a message about an unknown name: what it may have meant, or what there is."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
@@ -132,8 +133,8 @@ class Loader(yaml.BaseLoader):
         return mapping
 
 
-def read_yaml(path: Path) -> dict[str, dict[str, Any]]:
-    """The sections of a settings file, their values still text. Raises ConfigError."""
+def read_yaml(path: Path, *, holds: str = "sections such as model:") -> dict[str, Any]:
+    """What stands in a settings file, its values still text. Raises ConfigError."""
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):  # a pipe or a device could be read for ever
@@ -149,7 +150,7 @@ def read_yaml(path: Path) -> dict[str, dict[str, Any]]:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{path} is not YAML: {reason}") from None
     if sections is not None and not isinstance(sections, dict):
-        raise ConfigError(f"{path} holds {show(sections)}; it should hold sections such as model:")
+        raise ConfigError(f"{path} holds {show(sections)}; it should hold {holds}")
     return without_empty(sections or {})
 
 

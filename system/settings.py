@@ -23,7 +23,7 @@ def at_least(section: object, low: float, *names: str) -> None:
 class DataConfig:
     """The text that is learned.
 
-    dataset: tiny_shakespeare, aab, or the path of a UTF-8 text file or a folder of .txt files
+    dataset: tiny_shakespeare, aab, rules:FILE, or the path of a UTF-8 text or of a folder of them
     val_fraction: share of the text, at its end, kept for validation
     normalize_newlines: read CRLF and CR as LF
     map_above_mb: ids that take more megabytes than this stay on disk, memory-mapped

@@ -16,10 +16,12 @@ from matplotlib.image import imread
 
 import compare
 import handmade
+import mixture
 import train
 from analysis import picture, table
 from analysis.heads import look
 from analysis.measure import Column, measure
+from data import rules
 from data.aab import AAB, Task, both
 from data.ngrams import Ngrams, count, pack
 from generate import generate
@@ -149,7 +151,7 @@ def test_json_is_all_there_is(run: Path, plain: Callable) -> None:
     content = json.loads(out, parse_constant=refuse)
     assert set(content) == {"task", "picture", "models"}
     assert (content["task"], content["picture"]) == ("aab", str(RUN / "compare.png"))
-    keys = """label kind parameters nonzero_parameters loss entropy_floor loss_after_two
+    keys = """label kind learned parameters nonzero_parameters loss entropy_floor loss_after_two
         steps_right task all attention_distance heads"""
     for model in content["models"]:
         assert list(model) == keys.split()
@@ -326,7 +328,7 @@ def test_a_run_that_began_with_the_hand_set_weights(
     settings = ("--config=aab.yaml", "--device=cpu", "train.out_dir=kept")
     assert call(train.main, *settings, *kept).status == 0
     by_hand, same, _ = numbers("--ckpt", "kept")
-    assert same == by_hand | {"label": "kept", "kind": "trained"}
+    assert same == by_hand | {"label": "kept", "kind": "trained", "learned": "aab"}
 
 
 def test_the_vocabulary_may_have_another_order(numbers: Callable) -> None:
@@ -338,6 +340,88 @@ def test_the_vocabulary_may_have_another_order(numbers: Callable) -> None:
     _, one, other, _ = numbers("--ckpt", "model.pt", "turned.pt")
     assert set(one["all"]["wrong"]) == set(other["all"]["wrong"])
     assert one["heads"][0]["to_b"] == pytest.approx(other["heads"][0]["to_b"], abs=1e-5)
+
+
+@pytest.fixture
+def by_rule(home: Path, call: Callable) -> Path:
+    """A model that was trained for some steps on the text of a rule."""
+    settings = "--config=aab.yaml --device=cpu data.dataset=rules:abc model.block_size=8"
+    settings += " train.max_steps=40 train.eval_every=40 train.out_dir=trained"
+    assert call(train.main, *settings.split()).status == 0
+    return Path("trained")
+
+
+def test_a_rule_of_three_letters(by_rule: Path, call: Callable) -> None:
+    """The hand-set model is right everywhere; what the others get wrong is found here again."""
+    ended = call(compare.main, "--handmade", "abc", "--ckpt", by_rule, "--json")
+    content = json.loads(ended.out)
+    hand, trained, untrained = content["models"]
+    assert content["task"] == "abc" and ended.status == 0
+    assert hand["all"] == {
+        "total": 9837,
+        "right": 9837,
+        "worst_margin": hand["all"]["worst_margin"],
+        "wrong": [],
+    }
+    assert [m["learned"] for m in content["models"]] == ["", "rules:abc", ""]
+    rule = rules.read("abc")
+    saved = checkpoint.load(checkpoint.locate(by_rule))
+    model, wrong = saved.build(), set()
+    for size in (2, 3, 4, 5):
+        for letters in product("abc", repeat=size):
+            idx = torch.tensor([["abc".index(char) for char in letters]])
+            with torch.inference_mode():
+                answer = "abc"[model(idx)[0, -1].argmax()]
+            wrong |= set() if answer == rule.answer("".join(letters)) else {"".join(letters)}
+    assert {context for context in trained["all"]["wrong"] if len(context) < 6} == wrong
+    assert untrained["all"]["right"] < trained["all"]["right"]
+    text = rules.text(rule)
+    assert trained["task"]["total"] == len(
+        {text[i : i + n] for n in range(2, 9) for i in range(len(text) - n + 1)}
+    )
+    picture = imread(content["picture"])
+    assert picture.shape[0] > 1500 and picture.shape[1] > 1000  # five heads below each other
+    out = call(compare.main, "--handmade", "abc", "--ckpt", by_rule).out
+    lines = out.splitlines()
+    assert re.fullmatch(r"the text that was learned +- +rules:abc +-", lines[1])
+    assert not any("floor" in line or "repeated" in line or "adds" in line for line in lines)
+    assert f"{by_rule} is wrong in " in out
+
+
+def test_counts_as_weights_on_a_text(home: Path, call: Callable, tiny: Callable) -> None:
+    """Losses by place and by character, against those of one window after the other."""
+    Path("text.txt").write_text(Path("text.txt").read_text() * 5)
+    settings = ("model.block_size=70", "memory.order=3", "memory.calibration_fraction=0.1")
+    assert tiny("train.out_dir=trained", *settings).status == 0
+    argv = ("--handmade", "ngram", "--data", "text.txt", "--order", "3", "--ckpt", "trained")
+    ended = call(compare.main, *argv, "--json")
+    content = json.loads(ended.out)
+    assert content["task"] == "text.txt" and ended.status == 0
+    hand, alone, both = content["models"]
+    assert hand["label"] == "ngram of order 3" and both["label"] == "trained and counts"
+    text = Path("text.txt").read_text()
+    chars, saved = "".join(sorted(set(text))), checkpoint.load(checkpoint.locate(Path("trained")))
+    val = torch.tensor([chars.index(char) for char in text[1800:]])
+    models = handmade.load_ngrams("text.txt", 3).build(), saved.build(), mixture.load(saved)
+    for found, model in zip((hand, alone, both), models, strict=True):
+        rows, losses = range(0, len(val) - 64, 64), {}
+        places = np.zeros(64)
+        for start in rows:
+            window = val[start : start + 65]
+            with torch.inference_mode():
+                logs = model(window[None, :-1])[0].double().log_softmax(-1)
+            for place, target in enumerate(window[1:].tolist()):
+                loss = -logs[place, target].item()
+                places[place] += loss / len(rows)
+                losses.setdefault(chars[target], []).append(loss)
+        np.testing.assert_allclose(found["by_place"], places, rtol=1e-5)
+        assert found["loss"] == pytest.approx(places.mean(), rel=1e-5)
+        means = {char: np.mean(each) for char, each in losses.items()}
+        assert found["by_char"] == pytest.approx(means, rel=1e-5)
+    assert imread(content["picture"]).shape[1] > 1000
+    out = call(compare.main, *argv).out
+    assert "after 64 characters of the window" in out and "after 128" not in out
+    assert f"{hand['loss']:.4f}" in out and "see trained/compare.png" in out
 
 
 def test_the_picture(run: Path, call: Callable) -> None:
@@ -438,12 +522,20 @@ REFUSED = {
     "--ckpt .": "has no best.pt or last.pt",
     "--ckpt text.txt": "text.txt is damaged or no checkpoint",
     "--ckpt good.pt text.txt": "text.txt is damaged or no checkpoint",
-    "--ckpt words.pt": "words.pt is a model of 13 characters, and a comparison takes models of a",
-    "--ckpt xy.pt": "xy.pt is a model of 2 characters, and a comparison takes models of a and b",
+    "--ckpt words.pt": "words.pt is a model of 13 characters, and the comparison takes models of",
+    "--ckpt xy.pt": "xy.pt is a model of 2 characters, and the comparison takes models of a and b",
     "--ckpt good.pt short.pt": "short.pt: 2 characters make 0 contexts of length 2 to 1",
     "--ckpt long.pt": "long.pt: 2 characters make 2,147,483,644 contexts of length 2 to 30",
     "--ckpt good.pt huge.pt": "huge.pt has weights too large to compute with",
     "--ckpt good.pt --handmade three-head": "'three-head'",
+    "--ckpt good.pt --handmade abc": "models of a and b and c; train one with: python train.py --co"
+    "nfig aab.yaml data.dataset=rules:abc model.block_size=8",
+    "--ckpt good.pt --handmade ngram --data long.txt": "is a model of 2 characters, and the "
+    "comparison takes models of b and c; train one with: python train.py --config tiny_shakespeare."
+    "yaml data.dataset=long.txt",
+    "--ckpt gone --handmade ngram --data long.txt": "there is no checkpoint gone; train one with",
+    "--handmade ngram --data gone": "data.dataset=gone is not tiny_shakespeare",
+    "--handmade ngram --order 1": "--order",
     "--ckpt good.pt --out text.txt": "--out text.txt is no folder",
     "--ckpt": "--ckpt",
     "good.pt": "good.pt",
@@ -460,6 +552,7 @@ def test_refusals(line: str, home: Path, saved: Checkpoint, refusal: Callable) -
     huge = checkpoint.load(Path("good.pt"))
     huge.weights = {name: weight * 1e19 for name, weight in huge.weights.items()}
     checkpoint.save(Path("huge.pt"), huge)
+    Path("long.txt").write_text("bc" * 1000)
     before = contents(Path())
     assert REFUSED[line] in refusal(compare.main, *line.split())
     assert contents(Path()) == before

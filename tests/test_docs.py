@@ -20,7 +20,13 @@ COMMANDS = ("train", "sample", "compare", "export")
 SCRIPTS = ("time_to_loss", "ablation", "train_speed", "sample_speed", "startup")
 BENCHMARKS = [f"benchmarks.{name}" for name in SCRIPTS]
 PARSED = (*COMMANDS, *BENCHMARKS, "tests.helpers.soak")
-OTHERS = {"pytest", "venv", "docs.front", "docs.loss_curves"}  # which take no options of ours
+OTHERS = {
+    "pytest",
+    "venv",
+    "docs.front",
+    "docs.loss_curves",
+    "docs.weights",
+}  # which take no options of ours
 MADE = {"config.yaml", "prepare.py"}  # of a run; of nanoGPT
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

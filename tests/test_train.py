@@ -283,6 +283,19 @@ def test_init_from_a_hand_set_model(name: str, home: Path, call: Callable) -> No
     assert settings["model"]["n_head"] == source.model.n_head
 
 
+def test_the_text_of_a_rule(home: Path, call: Callable) -> None:
+    """It is learned like any other, also by the rule's own weights."""
+    line = "--config aab --device cpu data.dataset=rules:copy train.init_from=handmade:copy"
+    frozen = ("optim.learning_rate=0", "train.max_steps=1", "train.out_dir=by-rule")
+    assert call(train.main, *line.split(), *frozen).status == 0
+    kept = torch.load("by-rule/last.pt")
+    assert exact(kept["weights"]) == exact(handmade.load("copy").weights)
+    line = "--config aab --device cpu data.dataset=rules:abc model.block_size=8 train.max_steps=1"
+    ended = call(train.main, *line.split(), "train.out_dir=trained")
+    assert "54,000 characters to train on, 6,000 to validate, 3 distinct" in ended.out
+    assert torch.load("trained/last.pt")["chars"] == "abc"
+
+
 def test_a_run_from_hand_set_weights_goes_on(home: Path, call: Callable) -> None:
     start = "--config aab --device cpu train.init_from=handmade:one-head train.eval_every=3"
     start += " optim.decay=none train.out_dir="
@@ -301,6 +314,7 @@ HANDMADE_REFUSED = {
     "train.init_from=handmade:three-head": "there is no hand-set model 'three-head'; there are one",
     "train.init_from=handmade:": "there is no hand-set model ''; there are one-head, new-head, two",
     "train.init_from=one-head": "there is no checkpoint one-head",
+    "data.dataset=rules:gone": "there is no rule file 'gone'; configs/rules/ has aab, abc, copy",
     "train.init_from=handmade:one-head data.dataset=text.txt": "'c' (U+0063)",
     "train.init_from=handmade:one-head model.n_head=2": "model.n_head=2 does not fit handmade:one",
     "train.init_from=handmade:one-head model.bias=false": "model.bias=false does not fit handmade:",

@@ -186,7 +186,7 @@ def test_to_b_is_the_mean_of_each_ending() -> None:
     effects = torch.arange(24.0).view(2, 6, 2).transpose(0, 1).clone()  # (N, H, V)
     effects[5] -= 1
     ends = ["aa", "bab", "ab", "abba", "bbb", "aaab"]
-    first, second = to_b(by_hand("two-head"), effects, ends)
+    first, second = to_b(by_hand("two-head"), effects, ends, AABAB.endings)
     assert (first.layer, first.head, second.layer, second.head) == (1, 1, 1, 2)
     assert first.to_b == {"aa": 1, "ab": (3 + 5 + 10) / 3, "ba": 7, "bb": 9}
     assert second.to_b == {"aa": 13, "ab": (15 + 17 + 22) / 3, "ba": 19, "bb": 21}

@@ -287,8 +287,9 @@ def test_future_is_not_seen(name: str) -> None:
 def test_unknown_name_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         handmade.load("three-head")
-    names = "one-head, new-head, two-head"
-    assert str(caught.value) == f"there is no hand-set model 'three-head'; there are {names}"
+    names = "one-head, new-head, two-head, aab, abc, copy"
+    said = f"there is no hand-set model 'three-head'; there are {names}, or give a rule file"
+    assert str(caught.value) == said
 
 
 @every_model

@@ -1,0 +1,145 @@
+"""From counting to weights: a text's n-grams as a GPT that nobody trained.
+
+`data.ngrams` says what follows what in a text, smoothed (Kneser & Ney 1995). Here that becomes the
+weights of one layer. It is what `suffixes` does, with log-probabilities in place of one-hots: a
+context is a pattern, and its answer is how likely each character is after it. The columns of the
+residual stream, for V characters, T places, and contexts of up to K characters:
+
+    tok V | place T | back1 V | ... | back(K-1) V | out V | + | -
+
+wte ... up  as in `suffixes`: there is a unit for each context that the text has, and it is on where
+            the text ends in it.
+down        The bias writes into out how likely each character is anywhere, as logarithms. A unit
+            that is on adds log p(. | its context) - log p(. | its context without the first
+            character). The contexts that the text ends in are a chain, so what they add up to is
+            log p(. | the longest one that was seen), as Kneser and Ney have it.
+ln_f        out is no one-hot now, so rows differ in mean and variance. The bias of down also writes
+            ANCHOR and -ANCHOR into the last two columns, which outweigh all else. With E the sum of
+            the squares of what else is there, the scale is off by E / (4 ANCHOR^2), which is 4e-7
+            for 65 logarithms around -8. What the mean is off by is the same in every column, and
+            changes no probability.
+lm_head     The logit of a character is its column of out.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.ngrams import Ngrams, count
+from handmade.parts import (
+    EPS,
+    GAIN,
+    MOST_WEIGHTS,
+    ON,
+    Columns,
+    Handmade,
+    blank,
+    embed,
+    look_back,
+    neutral,
+)
+from model import GPTConfig
+
+ANCHOR = 2.0**16
+BLOCK_SIZE = 64  # places of the window; the loss of a text depends little on it
+
+
+def columns_of(V: int, T: int, longest: int) -> Columns:
+    """The residual stream for contexts of up to `longest` characters."""
+    back = {f"back{j}": V for j in range(1, max(2, longest))}
+    return Columns(tok=V, place=T, **back, out=V, anchors=2)
+
+
+def structure(V: int, T: int, longest: int, units: int) -> GPTConfig:
+    """That of the model, one layer."""
+    columns = columns_of(V, T, longest)
+    return GPTConfig(
+        vocab_size=V,
+        block_size=T,
+        n_layer=1,
+        n_head=len(columns.ranges) - 4,
+        n_embd=columns.total,
+        head_size=max(T, V),
+        ffn_size=units,
+        bias=True,
+        position="learned",
+    )
+
+
+def sizes(contexts: list[int], V: int, T: int) -> list[int]:
+    """How many weights the model has for contexts of up to 1, 2, ... characters, of which there are
+    so many of each length."""
+    found, units = [], 0
+    for longest, more in enumerate(contexts, start=1):
+        units += more
+        C, heads, D = columns_of(V, T, longest).total, max(1, longest - 1), max(T, V)
+        matrices = C * (2 * V + T + 4 * heads * D + 2 * units)
+        found.append(matrices + 3 * heads * D + C + units + C + 6 * C)
+    return found
+
+
+def distributions(counts: Ngrams) -> Iterator[tuple[Tensor, Tensor]]:
+    """For contexts of 1, 2, ... characters: the characters, (N, k), and log p(. | context) minus
+    that of the context without its first character, (N, V)."""
+    V, p = counts.vocab_size, counts.whole_0
+    characters, suffix = torch.zeros(1, 0, dtype=torch.long), torch.arange(1)
+    for k in range(1, counts.order):
+        codes = counts.levels[k - 1].codes
+        suffix = counts.suffixes(k, suffix, codes)
+        characters = torch.cat((characters[codes // V], codes[:, None] % V), dim=1)
+        longer = counts.extend(k, p[suffix], torch.arange(len(codes)))
+        yield characters, longer.log() - p[suffix].log()
+        p = longer
+
+
+def compile_ngrams(ids: Tensor, chars: str, order: int, block_size: int = BLOCK_SIZE) -> Handmade:
+    """The model of the n-grams of ids (N,), of up to `order` characters: (GPTConfig, chars,
+    state_dict).
+
+    Raises ValueError, before anything is built, when it would be too large, or the text too short.
+    """
+    V, T = len(chars), block_size
+    if not 2 <= order <= T:
+        raise ValueError(f"the order must lie between 2 and {T}, not {order}")
+    levels = count([ids.numpy().astype(np.int64)], V, order)
+    if len(levels) < order:
+        raise ValueError(f"the text has no {order} characters; take a lower order")
+    weights_of = sizes([len(level.codes) for level in levels[:-1]], V, T)
+    if weights_of[-1] > MOST_WEIGHTS:
+        fitting = [k for k, size in enumerate(weights_of, start=2) if size <= MOST_WEIGHTS]
+        remedy = f"order {fitting[-1]} fits" if fitting else "no order fits; take a shorter text"
+        raise ValueError(
+            f"order {order} would be a model of {weights_of[-1]:,} weights, more than "
+            f"{MOST_WEIGHTS:,}; {remedy}"
+        )
+    counts, longest = Ngrams(levels, vocab_size=V), order - 1
+    units = sum(len(level.codes) for level in levels[:-1])
+    config, columns = structure(V, T, longest, units), columns_of(V, T, longest)
+    weights = blank(config)
+    embed(weights, columns)
+    neutral(weights, "blocks.0.ln_1", ones=2)
+    for j in range(1, config.n_head + 1):
+        look_back(weights, 0, j - 1, columns, to=f"back{j}", by=j)
+    neutral(weights, "blocks.0.ln_2", ones=2 + config.n_head)
+
+    up, down = (weights[f"blocks.0.ffwd.{part}.weight"] for part in ("up", "down"))
+    bias, gain, first = weights["blocks.0.ffwd.up.bias"], GAIN[config.activation], 0
+    slots = torch.tensor([columns["tok"][0], *(columns[f"back{j}"][0] for j in range(1, longest))])
+    for characters, adds in distributions(counts):
+        N, k = characters.shape
+        rows = torch.arange(first, first + N)
+        up[rows[:, None], slots[:k] + characters.flip(1)] = gain
+        up[first : first + N, columns["place"][: k - 1]] = -gain
+        bias[first : first + N] = -gain * (k - 0.5)
+        down[columns["out"].start : columns["out"].stop, first : first + N] = adds.T / ON["relu2"]
+        first += N
+
+    always = weights["blocks.0.ffwd.down.bias"]
+    always[columns["out"]] = counts.whole_0[0].log()
+    always[columns["anchors"]] = torch.tensor([ANCHOR, -ANCHOR])
+    weights["ln_f.weight"].fill_(math.sqrt(2 * ANCHOR**2 / config.n_embd + EPS))
+    weights["lm_head.weight"][range(V), columns["out"]] = 1
+    return config, chars, weights

@@ -1,0 +1,120 @@
+"""What compiled models are made of: columns, heads that look back, units, neutral LayerNorms.
+
+Every variable in the residual stream is a one-hot, and always holds exactly one 1. So each row that
+enters a LayerNorm has a known number of ones: its mean and variance are known, too, and the weight
+and bias of the LayerNorm put back what it takes off. See `neutral`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from model import GPT, GPTConfig
+
+Weights = dict[str, Tensor]
+Handmade = tuple[GPTConfig, str, Weights]
+
+MOST_WEIGHTS = 100_000_000  # 400 MB
+EPS = 1e-5  # of LayerNorm
+SHARP = 32.0  # score of a place that is asked for; each other place gets exp(-32) = 1e-14 of it
+# A unit is on where all it asks for is there, and then half a GAIN above zero; otherwise half a
+# GAIN below or more. What it is worth when it is on: (GAIN / 2)^2 and GAIN / 2. gelu_tanh is the
+# identity above 5.2 and zero below -5.2, to the last bit of float32.
+GAIN = {"relu2": 2.0, "gelu_tanh": 32.0}
+ON = {"relu2": 1.0, "gelu_tanh": 16.0}
+
+
+class Columns:
+    """The columns of a residual stream by name, side by side: `columns["tok"]` is a range."""
+
+    def __init__(self, **sizes: int) -> None:
+        self.ranges: dict[str, range] = {}
+        self.total = 0
+        for name, size in sizes.items():
+            self.ranges[name] = range(self.total, self.total + size)
+            self.total += size
+
+    def __getitem__(self, name: str) -> range:
+        return self.ranges[name]
+
+    def legend(self) -> str:
+        """One line: each name and the columns it has."""
+        return " | ".join(f"{name} {r.start}-{r.stop - 1}" for name, r in self.ranges.items())
+
+
+def blank(config: GPTConfig) -> Weights:
+    """The weights of a model that is all zeros."""
+    with torch.device("meta"):  # no first weights are drawn
+        names = GPT(config).state_dict()
+    return {name: torch.zeros(weight.shape) for name, weight in names.items()}
+
+
+def check_size(config: GPTConfig) -> None:
+    """Raise ValueError, before it is built, when a model would be too large."""
+    with torch.device("meta"):
+        size = GPT(config).parameter_count()
+    if size > MOST_WEIGHTS:
+        raise ValueError(
+            f"the model would have {size:,} weights, more than {MOST_WEIGHTS:,}; take shorter "
+            "patterns, fewer characters or a smaller block_size"
+        )
+
+
+def embed(weights: Weights, columns: Columns) -> None:
+    """Write the one-hot of the character in `tok`, and that of its place in `place`."""
+    for table, name in (("wte.weight", "tok"), ("wpe.weight", "place")):
+        weights[table][range(len(columns[name])), columns[name]] = 1
+
+
+def neutral(weights: Weights, name: str, ones: int) -> None:
+    """Make the LayerNorm `name` the identity for rows of zeros and `ones` ones.
+
+    They have the mean ones / C and the variance mean - mean^2; LayerNorm takes the mean off and
+    divides by sqrt(variance + eps).
+    """
+    mean = ones / len(weights[f"{name}.weight"])
+    weights[f"{name}.weight"].fill_(math.sqrt(mean - mean**2 + EPS))
+    weights[f"{name}.bias"].fill_(mean)
+
+
+def look_back(
+    weights: Weights, layer: int, head: int, columns: Columns, *, to: str, by: int
+) -> None:
+    """Let a head copy the character `by` places back into the columns `to`.
+
+    Places that have no such place look at themselves. Place t asks for one place with a score of
+    SHARP, which attention divides by sqrt(D); each place offers its own number.
+    """
+    name = f"blocks.{layer}.attn.heads.{head}"
+    query, key, value = (weights[f"{name}.{part}.weight"] for part in ("query", "key", "value"))
+    D, place, tok = len(query), columns["place"], columns["tok"]
+    for t, column in enumerate(place):
+        query[t - by if t >= by else t, column] = SHARP * math.sqrt(D)
+    key[range(len(place)), place] = 1
+    value[range(len(tok)), tok] = 1
+    channels = range(head * D, head * D + len(tok))  # of this head, in what proj reads
+    weights[f"blocks.{layer}.attn.proj.weight"][columns[to], channels] = 1
+
+
+def recognize(
+    weights: Weights,
+    layer: int,
+    unit: int,
+    *,
+    asks: Sequence[int],
+    never: Sequence[int],
+    adds: Tensor,
+    activation: str,
+) -> None:
+    """Let a unit of the feed-forward add `adds` (C,) where all columns `asks` hold a 1.
+
+    It is off where a column of `never` holds one. The threshold lies half a one below the number of
+    columns that are asked for.
+    """
+    up, gain = weights[f"blocks.{layer}.ffwd.up.weight"], GAIN[activation]
+    up[unit, asks] = gain
+    up[unit, never] = -gain
+    weights[f"blocks.{layer}.ffwd.up.bias"][unit] = -gain * (len(asks) - 0.5)
+    weights[f"blocks.{layer}.ffwd.down.weight"][:, unit] = adds / ON[activation]
