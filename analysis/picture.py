@@ -46,14 +46,16 @@ def draw_answers(
     shown = ["b" if two else task.rule(context) for context in contexts]
     answers = [task.rule(context) == char for context, char in zip(contexts, shown, strict=True)]
     rule = torch.tensor(answers).double()
-    rows = [rule]
+    rows, wrong = [rule], [rule < 0]  # the rule itself is never wrong
     for column in columns:
         probs = probabilities(column.model, column.chars, contexts)
         ids = torch.tensor([[column.chars.index(char)] for char in shown])
         rows.append(probs.gather(1, ids)[:, 0])
+        likeliest = rows[-1] >= probs.max(dim=1).values
+        wrong.append((rows[-1] - rule).abs() >= 0.5 if two else ~likeliest)
     image = ax.imshow(torch.stack(rows).numpy(), cmap="RdBu_r", vmin=0, vmax=1, aspect="auto")
     for y, row in enumerate(rows):
-        for x in ((row - rule).abs() >= 0.5).nonzero()[:, 0].tolist():
+        for x in wrong[y].nonzero()[:, 0].tolist():
             shade = "white" if abs(row[x] - 0.5) > 0.25 else "black"
             ax.text(x, y, "x", ha="center", va="center", color=shade, weight="bold")
     ax.set_yticks(range(len(rows)), ["rule", *(column.label for column in columns)])
