@@ -15,7 +15,7 @@ down        The bias writes into out how likely each character is anywhere, as l
             log p(. | the longest one that was seen), as Kneser and Ney have it.
 ln_f        out is no one-hot now, so rows differ in mean and variance. The bias of down also writes
             ANCHOR and -ANCHOR into the last two columns, which outweigh all else. With E the sum of
-            the squares of what else is there, the scale is off by E / (4 ANCHOR^2), which is 4e-7
+            the squares of what else is there, the scale is off by E / (4 ANCHOR^2), which is 2e-7
             for 65 logarithms around -8. What the mean is off by is the same in every column, and
             changes no probability.
 lm_head     The logit of a character is its column of out.
@@ -36,37 +36,18 @@ from handmade.parts import (
     ON,
     Columns,
     Handmade,
-    blank,
-    embed,
-    look_back,
-    neutral,
+    last_characters,
+    one_layer,
+    reading,
 )
-from model import GPTConfig
 
 ANCHOR = 2.0**16
-BLOCK_SIZE = 64  # places of the window; the loss of a text depends little on it
+BLOCK_SIZE = 64  # places of the window
 
 
 def columns_of(V: int, T: int, longest: int) -> Columns:
     """The residual stream for contexts of up to `longest` characters."""
-    back = {f"back{j}": V for j in range(1, max(2, longest))}
-    return Columns(tok=V, place=T, **back, out=V, anchors=2)
-
-
-def structure(V: int, T: int, longest: int, units: int) -> GPTConfig:
-    """That of the model, one layer."""
-    columns = columns_of(V, T, longest)
-    return GPTConfig(
-        vocab_size=V,
-        block_size=T,
-        n_layer=1,
-        n_head=len(columns.ranges) - 4,
-        n_embd=columns.total,
-        head_size=max(T, V),
-        ffn_size=units,
-        bias=True,
-        position="learned",
-    )
+    return last_characters(V, T, longest, anchors=2)
 
 
 def sizes(contexts: list[int], V: int, T: int) -> list[int]:
@@ -117,13 +98,9 @@ def compile_ngrams(ids: Tensor, chars: str, order: int, block_size: int = BLOCK_
         )
     counts, longest = Ngrams(levels, vocab_size=V), order - 1
     units = sum(len(level.codes) for level in levels[:-1])
-    config, columns = structure(V, T, longest, units), columns_of(V, T, longest)
-    weights = blank(config)
-    embed(weights, columns)
-    neutral(weights, "blocks.0.ln_1", ones=2)
-    for j in range(1, config.n_head + 1):
-        look_back(weights, 0, j - 1, columns, to=f"back{j}", by=j)
-    neutral(weights, "blocks.0.ln_2", ones=2 + config.n_head)
+    columns = columns_of(V, T, longest)
+    config = one_layer(columns, units)
+    weights = reading(config, columns)
 
     up, down = (weights[f"blocks.0.ffwd.{part}.weight"] for part in ("up", "down"))
     bias, gain, first = weights["blocks.0.ffwd.up.bias"], GAIN[config.activation], 0

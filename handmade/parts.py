@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from model import GPT, GPTConfig
+from model import GPT, Activation, GPTConfig
 
 Weights = dict[str, Tensor]
 Handmade = tuple[GPTConfig, str, Weights]
@@ -60,6 +60,40 @@ def check_size(config: GPTConfig) -> None:
             f"the model would have {size:,} weights, more than {MOST_WEIGHTS:,}; take shorter "
             "patterns, fewer characters or a smaller block_size"
         )
+
+
+def last_characters(V: int, T: int, longest: int, **more: int) -> Columns:
+    """The stream of a layer that knows the last `longest` characters, and what comes next."""
+    back = {f"back{j}": V for j in range(1, max(2, longest))}
+    return Columns(tok=V, place=T, **back, out=V, **more)
+
+
+def one_layer(columns: Columns, units: int, activation: Activation = "relu2") -> GPTConfig:
+    """The structure of a model of one layer with a look-back head for each `back`."""
+    V, T = len(columns["tok"]), len(columns["place"])
+    return GPTConfig(
+        vocab_size=V,
+        block_size=T,
+        n_layer=1,
+        n_head=sum(name.startswith("back") for name in columns.ranges),
+        n_embd=columns.total,
+        head_size=max(T, V),
+        ffn_size=units,
+        bias=True,
+        position="learned",
+        activation=activation,
+    )
+
+
+def reading(config: GPTConfig, columns: Columns) -> Weights:
+    """The weights of `one_layer` up to its units, which are blank."""
+    weights = blank(config)
+    embed(weights, columns)
+    neutral(weights, "blocks.0.ln_1", ones=2)
+    for j in range(1, config.n_head + 1):
+        look_back(weights, 0, j - 1, columns, to=f"back{j}", by=j)
+    neutral(weights, "blocks.0.ln_2", ones=2 + config.n_head)
+    return weights
 
 
 def embed(weights: Weights, columns: Columns) -> None:

@@ -44,14 +44,13 @@ from handmade.parts import (
     SHARP,
     Columns,
     Handmade,
-    blank,
     check_size,
-    embed,
-    look_back,
+    last_characters,
     neutral,
+    one_layer,
+    reading,
     recognize,
 )
-from model import GPTConfig
 
 
 def parent(rule: Suffixes, pattern: str) -> str:
@@ -68,28 +67,7 @@ def telling(rule: Suffixes) -> list[str]:
 
 def columns_of(rule: Suffixes) -> Columns:
     """The residual stream."""
-    V, longest = len(rule.chars), max(2, *map(len, rule.rules))
-    back = {f"back{j}": V for j in range(1, longest)}
-    return Columns(tok=V, place=rule.block_size, **back, out=V)
-
-
-def structure(rule: Suffixes) -> GPTConfig:
-    """That of the model, one layer. Raises ValueError when it is too large."""
-    V, T, columns = len(rule.chars), rule.block_size, columns_of(rule)
-    config = GPTConfig(
-        vocab_size=V,
-        block_size=T,
-        n_layer=1,
-        n_head=len(columns.ranges) - 3,
-        n_embd=columns.total,
-        head_size=max(T, V),
-        ffn_size=max(1, len(telling(rule))),
-        bias=True,
-        position="learned",
-        activation=rule.activation,
-    )
-    check_size(config)
-    return config
+    return last_characters(len(rule.chars), rule.block_size, max(map(len, rule.rules)))
 
 
 def compile_suffixes(rule: Suffixes) -> Handmade:
@@ -97,13 +75,10 @@ def compile_suffixes(rule: Suffixes) -> Handmade:
 
     Raises ValueError when it would be too large.
     """
-    config, columns, chars = structure(rule), columns_of(rule), rule.chars
-    weights = blank(config)
-    embed(weights, columns)
-    neutral(weights, "blocks.0.ln_1", ones=2)
-    for j in range(1, config.n_head + 1):
-        look_back(weights, 0, j - 1, columns, to=f"back{j}", by=j)
-    neutral(weights, "blocks.0.ln_2", ones=2 + config.n_head)
+    columns, chars, patterns = columns_of(rule), rule.chars, telling(rule)
+    config = one_layer(columns, max(1, len(patterns)), rule.activation)
+    check_size(config)
+    weights = reading(config, columns)
 
     def writes(char: str) -> torch.Tensor:
         answer = torch.zeros(config.n_embd)
@@ -111,7 +86,7 @@ def compile_suffixes(rule: Suffixes) -> Handmade:
         return answer
 
     answers = {"": rule.default, **rule.rules}
-    for unit, pattern in enumerate(telling(rule)):
+    for unit, pattern in enumerate(patterns):
         slots = ["tok", *(f"back{j}" for j in range(1, len(pattern)))]
         recognize(
             weights,

@@ -1,4 +1,4 @@
-"""Models compiled from rules: every context of thousands of rules, and weights by hand."""
+"""Models compiled from rules: every context of any rule, and weights by hand."""
 
 import itertools
 import os

@@ -75,7 +75,7 @@ def test_the_size_is_known_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -
     assert sizes == [build(ids.tolist(), order, 12).parameter_count() for order in (2, 3, 4, 5)]
     monkeypatch.setattr(ngram, "MOST_WEIGHTS", sizes[2])
     build(ids.tolist(), 4, 12)
-    monkeypatch.setattr(ngram, "blank", lambda config: pytest.fail("built"))
+    monkeypatch.setattr(ngram, "reading", lambda *args: pytest.fail("built"))
     with pytest.raises(ValueError, match=rf"^order 5 would be .* {sizes[3]:,} .*; order 4 fits$"):
         compile_ngrams(ids, CHARS, 5, 12)
     monkeypatch.setattr(ngram, "MOST_WEIGHTS", sizes[0] - 1)
