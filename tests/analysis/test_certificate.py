@@ -86,6 +86,14 @@ def test_both_proofs_break(name: str, place: tuple[int, ...], factor: float) -> 
     assert not right(model, ABC) and not holds(model, ABC)
 
 
+def test_a_head_that_is_not_sharp() -> None:
+    """Up to 7 e^-3.2 = 0.29 of its attention go elsewhere, which is more than units allow."""
+    model = build(ABC)
+    model.blocks[0].attn.heads[0].query.weight.data *= 0.1
+    with pytest.raises(Unproved, match="too far from one-hots"):
+        certify(model, ABC)
+
+
 @pytest.mark.parametrize(
     "rule",
     [
