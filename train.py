@@ -59,7 +59,9 @@ def finish(trainer: Trainer, folder: Path) -> None:
     if trainer.progress.step < trainer.config.train.max_steps:
         print(f"ended early: no better val_loss in {trainer.progress.stale} evaluations")
     print(f"best val_loss {trainer.progress.best_loss:.4f}{f', see {picture}' if picture else ''}")
-    print(f"write more with: python sample.py --ckpt {shlex.quote(str(folder))}")
+    name = shlex.quote(str(folder))
+    print(f"write more with: python sample.py --ckpt {name}")
+    print(f"look inside with: python look.py --ckpt {name}")
 
 
 def open_run(trainer: Trainer, folder: Path, *, resume: bool) -> Board:

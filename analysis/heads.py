@@ -18,10 +18,22 @@ class Inside:
 
     pattern: where each position looks, (B, H, T, T)
     to_logits: what each head adds to the logits of the next character, (B, H, V)
+    stream: the last position behind the last block, (B, C)
     """
 
     pattern: Tensor
     to_logits: Tensor
+    stream: Tensor
+
+
+def through_ln_f(model: GPT, added: Tensor, stream: Tensor) -> Tensor:
+    """What parts of the stream add to the logits, (B, N, C) of streams (B, C) -> (B, N, V).
+
+    LayerNorm takes the statistics of the whole stream, and its bias belongs to no part.
+    """
+    spread = stream.var(dim=-1, correction=0) + model.ln_f.eps  # (B,)
+    scaled = (added - added.mean(dim=-1, keepdim=True)) / spread.sqrt()[:, None, None]
+    return model.lm_head(scaled * model.ln_f.weight)
 
 
 @torch.inference_mode()
@@ -40,10 +52,8 @@ def look(model: GPT, idx: Tensor) -> Inside:
         added.append(block.attn.contributions(normed)[:, :, -1])  # (B, heads of the layer, C)
         x = block(x)
     added = torch.cat(added, dim=1)  # (B, H, C)
-    spread = x[:, -1].var(dim=-1, correction=0) + model.ln_f.eps  # (B,)
-    scaled = (added - added.mean(dim=-1, keepdim=True)) / spread.sqrt()[:, None, None]
-    to_logits = model.lm_head(scaled * model.ln_f.weight)  # (B, H, V)
-    return Inside(torch.stack(patterns, dim=1), to_logits)
+    to_logits = through_ln_f(model, added, x[:, -1])  # (B, H, V)
+    return Inside(torch.stack(patterns, dim=1), to_logits, x[:, -1])
 
 
 def attended(model: GPT, chars: str, contexts: Sequence[str]) -> tuple[Tensor, Tensor]:

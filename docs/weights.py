@@ -12,18 +12,8 @@ from torch import Tensor
 import handmade
 from data import rules
 from handmade import suffixes
-from handmade.parts import Columns
 
 RULE = "abc"
-
-
-def names(columns: Columns, chars: str) -> list[str]:
-    """What each column of the stream holds, in a few letters."""
-    found = []
-    for name, places in columns.ranges.items():
-        letters = range(len(places)) if name == "place" else chars
-        found += [f"{name} {letter}" for letter in letters]
-    return found
 
 
 def draw(ax: Axes, weight: Tensor, title: str, *, rows: list[str], columns: list[str]) -> None:
@@ -44,7 +34,7 @@ def main() -> None:
     """Five panels: a head's query, what it copies where, the units, what they write, the output."""
     rule, saved = rules.read(RULE), handmade.load(RULE)
     weights, chars = saved.weights, saved.chars
-    stream = names(suffixes.columns_of(rule), chars)
+    stream = suffixes.columns_of(rule).names(chars)
     units = suffixes.telling(rule)
     figure = Figure(figsize=(13, 13), layout="constrained")
     axes = figure.subplots(5, 1, height_ratios=(8, 3, 2, 2, 3))

@@ -8,11 +8,13 @@ import torch
 from data import aab, corpus, rules
 from data.corpus import Corpus
 from data.rules import Copying, Rule, RuleTask
+from handmade.copying import columns_of as copying_columns
 from handmade.copying import compile_copying
 from handmade.ngram import BLOCK_SIZE, compile_ngrams
 from handmade.parts import Handmade
 from handmade.published import new_head, one_head, two_head
-from handmade.suffixes import compile_suffixes
+from handmade.suffixes import columns_of as suffixes_columns
+from handmade.suffixes import compile_suffixes, telling
 from system.checkpoint import Checkpoint
 from system.errors import UserError
 from system.settings import DataConfig
@@ -83,3 +85,15 @@ def load(name: str) -> Checkpoint:
         raise UserError(f"{name}: {error}") from None
     settings = {"train": {"dtype": "float32"}}  # such large logits are exact in no other
     return Checkpoint(model, chars, weights, settings, "", optimizer=[], progress={"step": 0})
+
+
+def legend(name: str) -> tuple[list[str], list[str] | None]:
+    """Names of the residual stream's columns and of the feed-forward's units in the model called
+    `name`; None where the units do nothing. Raises UserError."""
+    rule = rule_of(name)
+    if rule is None:
+        places = range(MODELS[name][0]()[0].block_size)
+        return [*(f"P{t}" for t in places), "a", "b", "v", "+", "-"], None
+    if isinstance(rule, Copying):
+        return copying_columns(rule).names(rule.chars), None
+    return suffixes_columns(rule).names(rule.chars), telling(rule) or None

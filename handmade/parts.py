@@ -39,6 +39,14 @@ class Columns:
     def __getitem__(self, name: str) -> range:
         return self.ranges[name]
 
+    def names(self, chars: str) -> list[str]:
+        """What each column stands for: `tok a`, `place 0`, or the name alone where it has one."""
+        found = []
+        for name, columns in self.ranges.items():
+            whats = range(len(columns)) if name == "place" else chars
+            found += [name] if len(columns) == 1 else [f"{name} {what}" for what in whats]
+        return found
+
     def legend(self) -> str:
         """One line: each name and the columns it has."""
         return " | ".join(f"{name} {r.start}-{r.stop - 1}" for name, r in self.ranges.items())

@@ -22,7 +22,7 @@ FLOORS = (  # of the house, lowest first: what stands on a floor imports from th
     {"handmade", "gpt2"},
     {"analysis"},
     {"training"},
-    {"train", "sample", "compare", "export"},  # the commands
+    {"train", "sample", "compare", "export", "look"},  # the commands
     {"benchmarks"},
     {"docs"},
 )

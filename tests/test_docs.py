@@ -16,8 +16,8 @@ from tests.helpers import ROOT
 
 DOCS = sorted(ROOT.glob("docs/*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *DOCS]
-COMMANDS = ("train", "sample", "compare", "export")
-SCRIPTS = ("time_to_loss", "ablation", "train_speed", "sample_speed", "startup")
+COMMANDS = ("train", "sample", "compare", "export", "look")
+SCRIPTS = ("time_to_loss", "ablation", "train_speed", "sample_speed", "startup", "page_speed")
 BENCHMARKS = [f"benchmarks.{name}" for name in SCRIPTS]
 PARSED = (*COMMANDS, *BENCHMARKS, "tests.helpers.soak")
 OTHERS = {
@@ -25,6 +25,7 @@ OTHERS = {
     "venv",
     "docs.front",
     "docs.loss_curves",
+    "docs.screens",
     "docs.weights",
 }  # which take no options of ours
 MADE = {"config.yaml", "prepare.py"}  # of a run; of nanoGPT

@@ -1,0 +1,176 @@
+"""Ways to break a hand-set model, each with the sentence that explains what one then sees."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from data.rules import Copying, Rule
+from handmade import suffixes
+from handmade.parts import GAIN, SHARP
+from model import GPTConfig
+
+Weights = dict[str, Tensor]
+Edit = tuple[str, int, float]  # weight, place in it when it is laid out flat, new value
+
+
+@dataclass
+class Break:
+    """A button: what it says, what it explains, and the weights that it sets."""
+
+    title: str
+    sentence: str
+    edits: list[Edit]
+
+
+def setting(weights: Weights, name: str, value: float, *at: int) -> list[Edit]:
+    """Set one weight, or every one that is not zero where no place is given."""
+    weight = weights[name]
+    if at:
+        place = 0
+        for index, size in zip(at, weight.shape, strict=True):
+            place = place * size + index
+        return [(name, place, value)]
+    return [(name, place, value) for place in weight.view(-1).nonzero()[:, 0].tolist()]
+
+
+def published(config: GPTConfig, weights: Weights) -> list[Break]:
+    """For the models of handmade/published.py."""
+    a, b, _, plus, _ = range(config.block_size, config.block_size + 5)
+    last, found = config.head_size - 1, []
+    score = weights["blocks.0.attn.proj.bias"][a].item()
+    held = (
+        "Here the scores are 1024, which float32 still tells apart beside 400 million: the proof "
+        "holds. Try the same on two-head, whose scores are 8 and 9."
+        if score > 100
+        else "But float32 keeps seven digits, and the scores of 8 stand beside 400 million. Look "
+        "at the margins, then choose float64: they are tiny there too, but right."
+    )
+    for h in range(config.n_head):
+        head, which = f"blocks.0.attn.heads.{h}", f" of head {h}" if config.n_head > 1 else ""
+        sharp = weights[f"{head}.query.weight"].max().item() / math.sqrt(config.head_size)
+        found += [
+            Break(
+                f"Query{which}: {sharp:g} → 0",
+                "The head asks for no place, so it takes all of them alike. The mean of all "
+                "characters now stands where the mean of two should: what comes next depends on "
+                "how many a there are, not on where they are.",
+                setting(weights, f"{head}.query.weight", 0.0),
+            ),
+            Break(
+                f"Turn the sign of b{which}",
+                "b hands over +1, as a does. The mean is +1 whatever the head looks at, so this "
+                "head says after every context what it should only say after the right ones.",
+                setting(weights, f"{head}.value.weight", 1.0, last, b),
+            ),
+        ]
+    return [
+        *found,
+        Break(
+            "Take the bias of a away",
+            "a is no longer the answer unless something speaks for b. Where the characters that "
+            "the head looks at cancel, the token that still stands in the columns a and b decides.",
+            setting(weights, "blocks.0.attn.proj.bias", 0.0, a),
+        ),
+        Break(
+            "Let ln_1 scale: weight → 1",
+            "LayerNorm is no longer the identity. It makes every number larger, scores and values "
+            "alike, and leaves the bias that should put the mean back too small beside them.",
+            [("blocks.0.ln_1.weight", i, 1.0) for i in range(config.n_embd)],
+        ),
+        Break(
+            "One anchor times 100",
+            "The anchors no longer cancel. ln_f finds a spread almost seventy times as large and "
+            "shrinks both scores by as much. In exact arithmetic their order stays. " + held,
+            setting(
+                weights,
+                "blocks.0.attn.proj.bias",
+                100 * weights["blocks.0.attn.proj.bias"][plus].item(),
+                plus,
+            ),
+        ),
+    ]
+
+
+def of_suffixes(rule: suffixes.Suffixes, weights: Weights) -> list[Break]:
+    """For a model that was compiled from suffix rules."""
+    patterns = suffixes.telling(rule)
+    if not patterns:
+        return []
+    longest = max(patterns, key=len)
+    unit, gain = patterns.index(longest), GAIN[rule.activation]
+    bias = weights["blocks.0.ffwd.up.bias"][unit].item()
+    down = weights["blocks.0.ffwd.down.weight"]
+    forget = [
+        ("blocks.0.ffwd.down.weight", row * down.shape[1] + unit, 0.0) for row in range(len(down))
+    ]
+    found = [
+        Break(
+            f"Forget {longest}",
+            f"What the unit of {longest} adds is gone. After it comes what the longest other "
+            "pattern says, or the default.",
+            forget,
+        ),
+        Break(
+            f"Let {longest} be content with one character less",
+            f"The threshold of the unit of {longest} is one lower, so that it is on where all of "
+            "its characters but one are there, and more strongly on where all are.",
+            [("blocks.0.ffwd.up.bias", unit, bias + gain)],
+        ),
+        Break(
+            "ln_2 without its bias",
+            "LayerNorm takes the mean off and nothing puts it back. Every column is a little too "
+            "low, and the units that ask for many columns miss their threshold first.",
+            setting(weights, "blocks.0.ln_2.bias", 0.0),
+        ),
+    ]
+    if max(map(len, patterns)) > 1:
+        found.insert(
+            0,
+            Break(
+                f"Query of head 0: {SHARP:g} → 0",
+                "The head that reads the character before takes all places alike. back1 is no "
+                "one-hot now but how often each character came so far, and the units that ask for "
+                "it are only partly on.",
+                setting(weights, "blocks.0.attn.heads.0.query.weight", 0.0),
+            ),
+        )
+    return found
+
+
+def of_copying(weights: Weights) -> list[Break]:
+    """For the model that copies."""
+    return [
+        Break(
+            "Query of layer 0: → 0",
+            "prev is now how often each character came so far. It no longer says which places come "
+            "after the current character, so the latest place wins, and the current character is "
+            "repeated.",
+            setting(weights, "blocks.0.attn.heads.0.query.weight", 0.0),
+        ),
+        Break(
+            "Layer 1 asks for no character",
+            "Only the preference for late places is left, so the head looks at the current place, "
+            "and the current character is repeated.",
+            setting(weights, "blocks.1.attn.heads.0.query.weight", 0.0),
+        ),
+        Break(
+            "Layer 1 does not prefer late places",
+            "All places that come after the same character are taken alike, so the answer is a "
+            "vote of what followed, and not what followed last. A new character finds no place, "
+            "and takes all.",
+            setting(weights, "blocks.1.attn.heads.0.query.bias", 0.0),
+        ),
+        Break(
+            "Turn the sign of what layer 1 writes",
+            "What should come next becomes the one character that cannot come.",
+            setting(weights, "blocks.1.attn.proj.weight", -1.0),
+        ),
+    ]
+
+
+def breaks(config: GPTConfig, weights: Weights, rule: Rule | None) -> list[Break]:
+    """For the hand-set model with these weights; rule is what it was compiled from, if it was."""
+    if rule is None:
+        return published(config, weights)
+    return of_copying(weights) if isinstance(rule, Copying) else of_suffixes(rule, weights)

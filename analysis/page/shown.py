@@ -1,0 +1,153 @@
+"""What the page is told of one model: its weights, what they mean, its task, and what to check."""
+
+import base64
+import math
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analysis.heads import look, through_ln_f
+from analysis.page.breaks import Break
+from analysis.page.pack import pack, rounded
+from analysis.proof import count_contexts, every_context
+from data.tokenizer import CharTokenizer
+from generate import generate
+from model import GPT
+
+MOST_TILES = 500  # more contexts than that are sampled
+LONGEST_CHECK = 160  # characters of the text that the page opens with
+
+
+@dataclass
+class Shown:
+    """One model on the page.
+
+    label, about: a name, and a sentence
+    columns, units: names of the residual stream's columns and of the feed-forward's units, if any
+    rule, proved: what has to come after a context, and what Python found out about that
+    by_hand: whether its weights must stay as they are to the last bit
+    """
+
+    label: str
+    about: str
+    model: GPT
+    chars: str
+    columns: list[str] | None = None
+    units: list[str] | None = None
+    rule: Any = None
+    proved: str = ""
+    breaks: list[Break] = field(default_factory=list)
+    by_hand: bool = False
+
+
+def base64_of(values: Tensor) -> str:
+    """Little-endian float32 as base64."""
+    return base64.b64encode(values.float().contiguous().numpy().astype("<f4")).decode()
+
+
+def numbers_of(text: str) -> np.ndarray:
+    """What `base64_of` was given, laid out flat."""
+    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
+
+
+def write_on(model: GPT, idx: Tensor, temperature: float) -> Tensor:
+    """idx (T,) and what the model writes after it, up to a window or LONGEST_CHECK -> (t,)."""
+    size = min(model.config.block_size, LONGEST_CHECK)
+    idx, generator = idx[-size:], torch.Generator().manual_seed(1)
+    steps = generate(model, idx[None], size - len(idx), generator, temperature=temperature)
+    return torch.cat([idx, *steps])
+
+
+@torch.inference_mode()
+def checks(model: GPT, chars: str, idx: Tensor) -> dict[str, Any]:
+    """What the page has to compute as well, of idx (T,): the logits, where each head looks from the
+    last place, and what each head adds there to the likeliest logit against the runner-up."""
+    logits, inside = model(idx[None])[0], look(model, idx[None])  # (T, V)
+    target, *others = logits[-1].topk(min(2, len(chars))).indices.tolist()
+    other = others[0] if others else target
+    biases = [block.attn.proj.bias for block in model.blocks]
+    heads = inside.to_logits[0]  # (heads of all layers, V)
+    if model.config.bias:  # `look` gives each head a share of it
+        shares = torch.stack(biases) / model.config.n_head  # (layers, C)
+        shares = through_ln_f(model, shares[None], inside.stream)[0]
+        heads = heads - shares.repeat_interleave(model.config.n_head, dim=0)
+    return {
+        "text": CharTokenizer(chars).decode(idx),
+        "logits": base64_of(logits),
+        "pattern": base64_of(inside.pattern[0, :, -1]),
+        "heads": base64_of(heads[:, target] - heads[:, other]),
+        "target": target,
+        "other": other,
+    }
+
+
+def contexts_of(chars: str, block_size: int, patterns: list[str]) -> list[str]:
+    """Every context of two characters or more; or MOST_TILES of them, the patterns and what is
+    drawn by length."""
+    if count_contexts(chars, block_size) <= MOST_TILES:
+        return every_context(chars, block_size)
+    draw, found = random.Random(1), {pattern for pattern in patterns if len(pattern) > 1}
+    while len(found) < MOST_TILES:
+        found.add("".join(draw.choices(chars, k=draw.randint(2, block_size))))
+    return sorted(found, key=lambda context: (len(context), context))
+
+
+def number(chars: str, block_size: int) -> str:
+    """How many contexts there are, in words."""
+    total = count_contexts(chars, block_size)
+    return (
+        f"about 10^{block_size * math.log10(len(chars)):.0f}" if total == math.inf else f"{total:,}"
+    )
+
+
+def described(shown: Shown, prompt: Tensor, temperature: float) -> tuple[dict[str, Any], str]:
+    """What page.js reads about one model, and its weights as base64.
+
+    Raises ValueError, one sentence, when the model is too large.
+    """
+    dtype = torch.float32 if shown.by_hand else rounded(shown.model)
+    packed, about = pack(shown.model, shown.chars, dtype), shown.about
+    model = shown.model
+    if dtype == torch.float16:
+        model, change = halved(shown.model, prompt, temperature)
+        about += (
+            " Its weights are rounded to float16, which changes no probability of the first text "
+            f"by more than {change:.1g}."
+        )
+    task = None
+    if shown.rule is not None:
+        contexts = contexts_of(shown.chars, model.config.block_size, shown.units or [])
+        task = {
+            "contexts": contexts,
+            "answers": "".join(map(shown.rule, contexts)),
+            "total": min(count_contexts(shown.chars, model.config.block_size), 1e15),
+            "totalText": number(shown.chars, model.config.block_size),
+            "proved": shown.proved,
+        }
+    weights = packed.pop("weights")
+    return {
+        "label": shown.label,
+        "about": about,
+        "packed": packed,
+        "columns": shown.columns,
+        "units": shown.units,
+        "task": task,
+        "breaks": [vars(each) for each in shown.breaks],
+        "checks": checks(model, shown.chars, write_on(model, prompt, temperature)),
+    }, weights
+
+
+@torch.inference_mode()
+def halved(model: GPT, prompt: Tensor, temperature: float) -> tuple[GPT, float]:
+    """The model with its weights rounded to float16, and how far that moves a probability."""
+    copied = GPT(model.config).eval()
+    copied.load_state_dict(
+        {name: weight.half().float() for name, weight in model.state_dict().items()}
+    )
+    idx = write_on(copied, prompt, temperature)[None]
+    before, after = (each(idx).softmax(dim=-1) for each in (model, copied))
+    return copied, (before - after).abs().max().item()

@@ -1,0 +1,167 @@
+"""Look inside a model: write one HTML file that runs it, explains it, and lets one change it.
+
+    python look.py --ckpt                                  the newest run
+    python look.py --handmade                              weights set by hand, to break
+    python look.py --handmade abc --prompt aab             made from the rules in configs/rules/
+    python look.py --handmade --against checkpoints/aab    side by side on the same text
+
+The file needs no network and nothing beside it: open it in a browser, or send it to someone.
+"""
+
+from system.commandline import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports, which take most of a second
+
+import argparse
+import sys
+from pathlib import Path
+
+import handmade
+from analysis.certificate import assure
+from analysis.page.breaks import breaks
+from analysis.page.html import page
+from analysis.page.shown import Shown, described
+from analysis.proof import MOST, count_contexts, prove
+from data import aab, rules
+from data.tokenizer import CharTokenizer, UnknownCharacters
+from system import checkpoint
+from system.commandline import Parser, bounded, forgive_output, run
+from system.errors import UserError
+from system.files import write_whole
+
+
+def parser() -> Parser:
+    """The command line of look.py."""
+    p = Parser(prog="look.py", about=__doc__)
+    add = p.add_argument
+    newest = "a run folder or file; default: newest"
+    add("--ckpt", nargs="?", const=False, type=Path, metavar="PATH", help=newest)
+    names = ", ".join((*handmade.MODELS, handmade.NGRAM, *rules.examples()))
+    by_hand = f"weights set by hand: {names}, or a rule file; default: one-head"
+    add("--handmade", nargs="?", const="one-head", metavar="NAME", help=by_hand)
+    add("--data", metavar="NAME", default="tiny_shakespeare", help="text that ngram counts")
+    longest = "longest stretch of characters that ngram counts; default: 3"
+    add("--order", type=bounded(int, 2, 20), default=3, metavar="N", help=longest)
+    second = "a second model, a path or the name of a hand-set one, beside the first"
+    add("--against", metavar="PATH", help=second)
+    add("--prompt", metavar="TEXT", help="text to begin with; default: a newline, or a short one")
+    out = "the file to write; default: page.html"
+    add("--out", type=Path, metavar="FILE", default=Path("page.html"), help=out)
+    return p
+
+
+def by_hand(name: str, args: argparse.Namespace) -> Shown:
+    """The hand-set model called `name`, with what its weights mean. Raises UserError."""
+    if name == handmade.NGRAM:
+        saved = handmade.load_ngrams(args.data, args.order)
+        about = f"Counts of {args.data} to order {args.order}, as weights that nobody trained."
+        label = f"ngram of order {args.order}"
+        return Shown(label, about, saved.build(), saved.chars, by_hand=True)
+    saved, rule, task = handmade.load(name), handmade.rule_of(name), handmade.task_of(name)
+    model = saved.build()
+    proved = assure(model, rule, name) if rule else verdict(model, saved.chars, task)
+    columns, units = handmade.legend(name)
+    return Shown(
+        Path(name).name,
+        "Its weights were set by hand: nobody trained it.",
+        model,
+        saved.chars,
+        columns=columns,
+        units=units,
+        rule=task.rule,
+        proved=f"PyTorch: {proved}.",
+        breaks=breaks(saved.model, saved.weights, rule),
+        by_hand=True,
+    )
+
+
+def verdict(model, chars: str, task) -> str:
+    """What Python finds out about a task: in how many contexts the model is right."""
+    total = count_contexts(chars, model.config.block_size)
+    if not 1 <= total <= MOST:
+        return "too many contexts to try each"
+    found = prove(model, chars, task.rule, text="").all
+    return (
+        f"{found.right:,} of {found.total:,} contexts right, worst margin {found.worst_margin:+.4f}"
+    )
+
+
+def trained(path: Path | None) -> Shown:
+    """The model of a checkpoint. Raises UserError."""
+    if path is not None and (path / "config.json").is_file():
+        raise UserError(
+            f"{path} is a model of Hugging Face's format, such as GPT-2's, whose tokens are no "
+            "characters; name a checkpoint of train.py"
+        )
+    path = checkpoint.locate(path)
+    saved = checkpoint.load(path)
+    in_run = path.name in (checkpoint.BEST, checkpoint.LAST)
+    label = path.resolve().parent.name if in_run else path.stem
+    about = f"{path}, step {saved.progress['step']:,}."
+    if saved.counts:
+        about += " The counts beside it are left out: this is the trained model alone."
+    return Shown(label, about, saved.build(), saved.chars, by_hand=not saved.fingerprint)
+
+
+def models(args: argparse.Namespace) -> list[Shown]:
+    """The models that `args` name, one or two. Raises UserError."""
+    if args.ckpt is not None and args.handmade is not None:
+        raise UserError("--ckpt and --handmade exclude each other; name the second with --against")
+    first = (
+        by_hand(args.handmade, args) if args.handmade is not None else trained(args.ckpt or None)
+    )
+    if args.against is None:
+        return [first]
+    path = Path(args.against)
+    second = trained(path) if path.exists() else by_hand(args.against, args)
+    if sorted(first.chars) != sorted(second.chars):
+        raise UserError(
+            f"--against {args.against} knows {len(second.chars)} characters, and not the same as "
+            f"the {len(first.chars)} of {first.label}; two models are shown on one text, so train "
+            "both on the same characters"
+        )
+    for one, other in ((first, second), (second, first)):
+        if one.rule is None and other.rule is not None:
+            one.rule = other.rule
+            one.proved = f"PyTorch: {verdict(one.model, one.chars, aab.Task('aab', other.rule))}."
+    return [first, second]
+
+
+def command(args: argparse.Namespace) -> int:
+    """Write the page that `args` ask for."""
+    forgive_output()
+    shown = models(args)
+    tokenizer = CharTokenizer(shown[0].chars)
+    prompt = tokenizer.default_prompt if args.prompt is None else args.prompt
+    try:
+        if not tokenizer.encode(prompt).numel():
+            raise UserError("--prompt is empty; give at least one character")
+    except UnknownCharacters as error:
+        raise UserError(f"the prompt has {error} to this model; leave it out") from None
+    temperature = 0 if shown[0].by_hand else 0.8
+    sides, weights = [], []
+    for each in shown:
+        idx = CharTokenizer(each.chars).encode(prompt).long()
+        try:
+            side, packed = described(each, idx, temperature)
+        except ValueError as error:
+            raise UserError(f"{each.label}: {error}") from None
+        sides.append(side)
+        weights.append(packed)
+    title = " and ".join(each.label for each in shown)
+    about = [f"{side['label']}: {side['about']}" for side in sides]
+    given = {"sides": sides, "prompt": prompt, "temperature": temperature}
+    text = page(title, about, given, weights)
+    write_whole(args.out, text.encode())
+    print(f"{args.out}: {len(text.encode()) / 1e6:.1f} MB; open it in a browser")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line `argv` and return the exit status."""
+    return run(command, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

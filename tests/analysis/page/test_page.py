@@ -1,0 +1,346 @@
+"""The page in a real browser: it opens from a file, agrees, explains, and nothing leaves it."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+import handmade
+import look
+from analysis.proof import prove
+from generate import generate
+from system import checkpoint
+from system.checkpoint import Checkpoint
+from tests.helpers.browser import chromium
+from tests.helpers.tiny import CHARS, tiny_gpt
+
+SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 360, "height": 740}}
+WORD = "yx<z"  # of CHARS
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+def odd() -> Checkpoint:
+    """A checkpoint of a small model with characters that are hard to show."""
+    model = tiny_gpt(vocab_size=len(CHARS), bias=True, shift=0.5)
+    settings: dict[str, Any] = {"train": {"dtype": "float32"}}
+    return Checkpoint(
+        model.config, CHARS, model.state_dict(), settings, "f", optimizer=[], progress={"step": 7}
+    )
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Write a page with options of look.py, once for each."""
+    folder, written = tmp_path_factory.mktemp("pages"), {}
+    checkpoint.save(folder / "odd.pt", odd())
+
+    def page(*options: str) -> Path:
+        if options not in written:
+            out = folder / f"{len(written)}.html"
+            given = [option.replace("ODD", str(folder / "odd.pt")) for option in options]
+            assert look.main([*given, "--out", str(out)]) == 0
+            written[options] = out
+        return written[options]
+
+    return page
+
+
+@pytest.fixture
+def visit(browser: Browser, pages: Callable[..., Path]) -> Iterator[Callable[..., Page]]:
+    """Open a page offline, wait until it is ready, and in the end see that nothing went wrong."""
+    contexts, wrong = [], []
+
+    def visit(*options: str, **of_context: Any) -> Page:
+        context = browser.new_context(**{"viewport": SIZES["desktop"], **of_context}, offline=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: wrong.append(said.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda asked: wrong.append(asked.url) if "file:" not in asked.url else 0)
+        page.goto(pages(*options).as_uri())
+        ready(page)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def ready(page: Page) -> None:
+    """Wait until the page has done what it was asked to do."""
+    expect(page.locator("body")).not_to_have_class(re.compile("busy"), timeout=20_000)
+    expect(page.locator("#status")).to_have_text("ready", timeout=20_000)
+
+
+def text_of(page: Page) -> str:
+    return page.evaluate("app.chars.join('')")
+
+
+def numbers(text: str) -> list[float]:
+    """The numbers in a text of the page, which has real minus signs."""
+    found = re.findall(r"[+-]?\d[\d.]*(?:e[+-]\d+)?", text.replace("\N{MINUS SIGN}", "-"))
+    return [float(number.rstrip(".")) for number in found]
+
+
+def write(page: Page, prompt: str, n: int, **options: str) -> str:
+    """Fill the form in, press Write, and return the whole text."""
+    page.fill("#prompt", prompt)
+    page.fill("#length", str(n))
+    for name, value in options.items():
+        page.fill(f"#{name}", value)
+    page.click("#begin")
+    ready(page)
+    return text_of(page)
+
+
+ALL = [
+    ("--handmade",),
+    ("--handmade", "two-head"),
+    ("--handmade", "abc"),
+    ("--handmade", "copy"),
+    ("--ckpt", "ODD", "--prompt", WORD),
+    ("--handmade", "new-head", "--against", "two-head"),
+]
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
+@pytest.mark.parametrize("options", ALL, ids=" ".join)
+def test_page_agrees_fits_and_is_accessible(
+    visit: Callable[..., Page], options: tuple[str, ...], size: str, scheme: str
+) -> None:
+    page = visit(
+        *options,
+        viewport=SIZES[size],
+        color_scheme=scheme,
+        bypass_csp=True,  # for axe, which is put into the page
+    )
+    assert re.fullmatch(r"(✓ \S+ agrees with PyTorch to \d+e-\d+\n?)+", page.inner_text("#badge"))
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.locator("details.tensor summary").first.click()
+    expect(page.locator("table.weights input").first).to_be_visible()
+    found = Axe().run(page).response["violations"]
+    assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
+
+
+def test_nothing_can_leave_the_page(browser: Browser, pages: Callable[..., Path]) -> None:
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(pages("--handmade").as_uri())
+        ready(page)
+        blocked = page.evaluate(
+            """async () => {
+              const blocked = [];
+              document.addEventListener("securitypolicyviolation",
+                (event) => blocked.push(event.effectiveDirective));
+              new Image().src = "https://example.com/a.png";
+              await fetch("https://example.com/").catch(() => 0);
+              document.body.append(Object.assign(document.createElement("script"), { text: "1" }));
+              await new Promise((done) => setTimeout(done, 100));
+              return blocked.sort();
+            }"""
+        )
+        assert blocked == ["connect-src", "img-src", "script-src-elem"]
+
+
+def test_every_way_to_choose_a_place(visit: Callable[..., Page]) -> None:
+    page = visit("--handmade")
+    text = write(page, "abaab", 20)
+    assert text == "abaab" + "aab" * 6 + "aa"
+    sentence = page.locator("#places .sentence")
+    page.hover("#place-3")
+    expect(sentence).to_contain_text("After abaa it expects b, 100.0 %. What came was b")
+    page.click("#place-4")
+    page.hover("#place-2")
+    expect(sentence).to_contain_text("After abaab it expects a")
+    page.focus("#text")
+    page.keyboard.press("ArrowRight")
+    expect(sentence).to_contain_text("After abaaba it expects a")
+    expect(page.locator("#text")).to_have_attribute("aria-activedescendant", "place-5")
+    expect(page.locator("#live")).to_contain_text("After abaaba it expects a")
+    page.keyboard.press("Home")
+    expect(sentence).to_contain_text("After a it expects b")
+    page.keyboard.press("Escape")
+    expect(page.locator("#free")).to_be_disabled()
+    page.hover("#place-7")
+    expect(sentence).to_contain_text("After abaabaab it expects a")
+
+
+def test_taps_and_buttons_choose_a_place_on_a_phone(visit: Callable[..., Page]) -> None:
+    page = visit("--handmade", viewport=SIZES["phone"], has_touch=True)
+    page.tap("#place-3")
+    sentence = page.locator("#places .sentence")
+    expect(sentence).to_contain_text("After abaa it expects b")
+    page.tap("#forth")
+    expect(sentence).to_contain_text("After abaab it expects a")
+    page.tap("#back")
+    expect(sentence).to_contain_text("After abaa it expects b")
+
+
+@pytest.mark.parametrize("window", ["half", "slide"])
+def test_page_writes_what_sample_writes(visit: Callable[..., Page], window: str) -> None:
+    page, saved = visit("--ckpt", "ODD", "--prompt", WORD), odd()
+    page.select_option("#window", window)
+    idx = torch.tensor([[CHARS.index(char) for char in WORD]])
+    steps = generate(saved.build(), idx, 30, torch.Generator(), temperature=0, window=window)
+    expected = WORD + "".join(CHARS[new.item()] for new in steps)
+    assert write(page, WORD, 30, temperature="0") == expected
+    expected = write(page, WORD, 30, temperature="1")
+    assert write(page, WORD, 30, temperature="1", seed="2") != expected
+    assert write(page, WORD, 30, temperature="1", seed="1") == expected
+    page.click("#go-on")
+    ready(page)
+    assert len(page.evaluate("app.chars")) == len(WORD) + 60
+
+
+def test_characters_that_the_model_does_not_know_are_named(visit: Callable[..., Page]) -> None:
+    page = visit("--handmade")
+    page.fill("#prompt", "aéb")
+    page.click("#begin")
+    expect(page.locator("#complaint")).to_contain_text("“é” (U+00E9)")
+    page.check("#skip")
+    assert write(page, "aéb", 3) == "abaab"
+    page.fill("#prompt", "")
+    page.click("#begin")
+    expect(page.locator("#complaint")).to_contain_text("no character to start from")
+
+
+def test_what_made_it_so_adds_up(visit: Callable[..., Page]) -> None:
+    page = visit("--ckpt", "ODD", "--prompt", WORD)
+    page.click("#place-2")
+    for target in ("likeliest", "actual", "3"):
+        page.select_option("#target-0", target)
+        for other in ("runner-up", "mean", "none"):
+            page.select_option("#other-0", other)
+            line = page.locator("#places p", has_text="Sum").inner_text()
+            total, score, apart = numbers(line)
+            assert total == pytest.approx(score, abs=2e-3) and abs(apart) < 1e-5
+            cells = page.locator("table.parts td:nth-child(2)").all_inner_texts()
+            parts = numbers(" ".join(cells))
+            assert sum(parts) == pytest.approx(total, abs=len(parts) * 6e-4)
+
+
+def test_a_part_switched_off_changes_what_comes_next(visit: Callable[..., Page]) -> None:
+    page = visit("--handmade")
+    write(page, "abaab", 10)
+    page.click("#place-3")
+    page.get_by_role("button", name="Measure each part in all").click()
+    ready(page)
+    measured = page.locator("table.parts td:nth-child(4)").all_inner_texts()
+    assert measured == ["", "+2048.0", "0.000", ""]  # b has +1024 from the head, and a -1024
+    page.get_by_label("head 0.0", exact=True).uncheck()
+    ready(page)
+    expect(page.locator("#places .sentence")).to_contain_text("After abaa it expects a")
+    written = page.locator(".continuations dd").all_inner_texts()
+    assert written == [("baa" * 20)[:40], "a" * 40]
+    page.get_by_label("head 0.0", exact=True).check()
+    ready(page)
+    expect(page.locator("#places .sentence")).to_contain_text("After abaa it expects b")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["one-head", "two-head", "abc"])
+def test_a_break_breaks_as_the_proof_says(visit: Callable[..., Page], name: str) -> None:
+    page, saved = visit("--handmade", name), handmade.load(name)
+    for each in page.evaluate("app.main.breaks"):
+        page.get_by_role("button", name=each["title"], exact=True).click()
+        ready(page)
+        model = saved.build()
+        weights = model.state_dict()
+        for weight, at, value in each["edits"]:
+            weights[weight].view(-1)[at] = value
+        rule = handmade.task_of(name).rule
+        contexts = page.evaluate("app.main.task.contexts")
+        found = prove(model, saved.chars, rule, text="").all
+        wrong = [context for context in contexts if context in set(found.wrong)]
+        verdict = page.inner_text(".verdict")
+        assert f"{len(contexts) - len(wrong)} of {len(contexts)} right" in verdict
+        assert (f"the first wrong one is {wrong[0]}." in verdict) if wrong else "✓" in verdict
+        expect(page.get_by_text(each["sentence"])).to_be_visible()
+    page.get_by_role("button", name="Mend it").click()
+    ready(page)
+    expect(page.locator(".verdict")).to_contain_text(f"✓ {len(contexts)} of {len(contexts)} right")
+
+
+def test_weights_are_edited_undone_and_reset(visit: Callable[..., Page]) -> None:
+    page = visit("--handmade")
+    page.get_by_text("blocks.0.attn.proj.bias").click()
+    bias = page.get_by_label("blocks.0.attn.proj.bias, , a", exact=True)
+    assert bias.input_value() == "1024"
+    bias.fill("nonsense")
+    bias.press("Enter")
+    expect(bias).to_have_attribute("aria-invalid", "true")
+    bias.fill("-1024")
+    bias.press("Enter")
+    ready(page)
+    expect(page.locator(".verdict")).to_contain_text("✗ 30 of 60 right")
+    expect(bias).to_have_class(re.compile("edited"))
+    bias.press("ArrowUp")
+    ready(page)
+    assert bias.input_value() == "-1023"
+    for now in ("-1024", "1024"):
+        page.get_by_role("button", name="Undo").click()
+        ready(page)
+        assert bias.input_value() == now
+    expect(page.locator(".verdict")).to_contain_text("✓ 60 of 60 right")
+    expect(page.get_by_role("button", name="Reset all")).to_be_disabled()
+
+
+def test_a_tile_leads_inside(visit: Callable[..., Page]) -> None:
+    page = visit("--handmade", "abc")
+    page.get_by_role("button", name=re.compile("^after aabaab comes c")).first.click()
+    ready(page)
+    assert text_of(page) == "aabaab"
+    expect(page.locator("#places .sentence")).to_contain_text("it expects c")
+
+
+def test_two_models_stand_side_by_side_on_one_text(visit: Callable[..., Page]) -> None:
+    page = visit("--handmade", "new-head", "--against", "two-head")
+    new_head, two_head = (handmade.load(name).build() for name in ("new-head", "two-head"))
+    idx = torch.tensor([[0, 0, 1]])
+    steps = generate(new_head, idx, 20, torch.Generator(), temperature=0, window="half")
+    text = "aab" + "".join("ab"[new.item()] for new in steps)
+    assert write(page, "aab", 20) == text
+    page.click("#place-4")
+    expect(page.locator("#places .sentence").first).to_contain_text(f"After {text[:5]} it expects")
+    said = page.locator("#places .sentence").all_inner_texts()
+    seen = torch.tensor([["ab".index(char) for char in text[:5]]])
+    with torch.inference_mode():
+        likeliest = ["ab"[m(seen)[0, -1].argmax().item()] for m in (new_head, two_head)]
+    assert [re.search("expects (.),", one)[1] for one in said] == likeliest
+    expect(page.locator(".verdict")).to_have_count(2)
+
+
+def test_a_page_that_disagrees_says_so(
+    browser: Browser, pages: Callable[..., Path], tmp_path: Path
+) -> None:
+    text = pages("--handmade").read_text("utf-8")
+    start = text.index('id="weights-0">') + len('id="weights-0">')
+    spoilt = tmp_path / "spoilt.html"
+    spoilt.write_text(text[:start] + "AADAQ" + text[start + 5 :], "utf-8")
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(spoilt.as_uri())
+        expect(page.locator("#badge")).to_contain_text("✗ FAILED: one-head is off from PyTorch")
+
+
+def test_old_browsers_and_other_needs(visit: Callable[..., Page]) -> None:
+    page = visit("--handmade", forced_colors="active", reduced_motion="reduce")
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.fill')).transitionDuration")
+        == "0s"
+    )
+    page.add_init_script("Uint8Array.fromBase64 = undefined;")
+    page.reload()
+    ready(page)
+    expect(page.locator("#badge")).to_contain_text("✓ one-head agrees")

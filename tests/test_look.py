@@ -1,0 +1,179 @@
+"""look.py: what the page carries, that it is the same every time, and what is refused."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import handmade
+import look
+from analysis.page import pack, shown
+from model import GPT, GPTConfig
+from system import checkpoint
+from system.checkpoint import Checkpoint
+from tests.helpers import ROOT
+from tests.helpers.faults import Ended
+from tests.helpers.tiny import CHARS, tiny_gpt
+
+
+def kept(model: GPT, chars: str = CHARS, **more: Any) -> Checkpoint:
+    """A checkpoint as training would have written it."""
+    settings = {"train": {"dtype": "float32"}}
+    progress = {"step": 7}
+    return Checkpoint(model.config, chars, model.state_dict(), settings, "f", [], progress, **more)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """The file of a small model of odd characters."""
+    path = tmp_path / "odd.pt"
+    checkpoint.save(path, kept(tiny_gpt(vocab_size=len(CHARS), bias=True)))
+    return path
+
+
+def given(page: Path) -> dict[str, Any]:
+    """What the page tells its script."""
+    text = page.read_text("utf-8")
+    return json.loads(re.search(r'id="given">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def test_same_model_same_bytes(call: Callable[..., Ended], saved: Path, tmp_path: Path) -> None:
+    for name in ("a.html", "b.html"):
+        ended = call(look.main, "--ckpt", saved, "--prompt", "yx", "--out", tmp_path / name)
+        assert ended.status == 0 and f"{tmp_path / name}: 0.1 MB" in ended.out
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    assert b"\r" not in (tmp_path / "a.html").read_bytes()
+
+
+def test_page_names_no_other_file_and_no_address(
+    call: Callable[..., Ended], saved: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "page.html"
+    assert call(look.main, "--ckpt", saved, "--prompt", CHARS, "--out", out).status == 0
+    text = out.read_text("utf-8")
+    for word in ("http:", "https:", "src=", "fetch(", "import(", "@import", "url(", "innerHTML"):
+        assert word not in text
+    assert text.count("<script") == text.count("</script>") == 3
+    assert given(out)["prompt"] == CHARS
+
+
+def test_a_prompt_cannot_end_the_script(call: Callable[..., Ended], tmp_path: Path) -> None:
+    chars = "</script>\u2028!-"
+    chars = "".join(dict.fromkeys(chars))
+    checkpoint.save(tmp_path / "x.pt", kept(tiny_gpt(vocab_size=len(chars)), chars))
+    prompt, out = "</script><!--", tmp_path / "page.html"
+    ended = call(look.main, "--ckpt", tmp_path / "x.pt", "--prompt", prompt, "--out", out)
+    assert ended.status == 0 and given(out)["prompt"] == prompt
+    assert out.read_text("utf-8").count("</script>") == 3
+
+
+def test_counts_are_left_out_and_that_is_said(
+    call: Callable[..., Ended], tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = checkpoint.load(saved)
+    loaded.counts, loaded.shares = [{"x": torch.zeros(1)}], [0.5]
+    monkeypatch.setattr(checkpoint, "load", lambda path: loaded)
+    out = tmp_path / "page.html"
+    assert call(look.main, "--ckpt", saved, "--out", out).status == 0
+    assert "The counts beside it are left out" in given(out)["sides"][0]["about"]
+
+
+def test_weights_are_halved_where_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "MOST_FLOAT32", 100)
+    model = tiny_gpt(vocab_size=len(CHARS)).eval()
+    idx = torch.tensor([1, 2, 3])
+    one = shown.Shown("x", "About.", model, CHARS)
+    side, weights = shown.described(one, idx, 0.0)
+    assert side["packed"]["dtype"] == "float16"
+    assert len(weights) == pytest.approx(model.parameter_count() * 2 * 4 / 3, abs=4)
+    change = float(re.search(r"by more than (\S+)\.$", side["about"])[1])
+    assert 0 < change < 0.01
+    one.by_hand = True
+    assert shown.described(one, idx, 0.0)[0]["packed"]["dtype"] == "float32"
+    with torch.no_grad():
+        model.wte.weight[0, 0] = 1e5  # more than float16 can hold
+    assert pack.rounded(model) == torch.float32
+
+
+REFUSED = [
+    (("--ckpt", "ODD", "--handmade"), "--ckpt and --handmade exclude each other"),
+    (("--handmade", "threehead"), "there is no hand-set model 'threehead'; there are one-head,"),
+    (("--handmade", "--against", "nowhere"), "there is no hand-set model 'nowhere'"),
+    (("--ckpt", "nowhere.pt"), "there is no checkpoint nowhere.pt"),
+    (("--ckpt", "ODD", "--prompt", "ya€"), "the prompt has '€' (U+20AC) not among the"),
+    (("--ckpt", "ODD", "--prompt", ""), "--prompt is empty; give at least one character"),
+    (("--ckpt", "ODD", "--against", "one-head"), "--against one-head knows 2 characters"),
+    (("--ckpt", "FOLDER"), "is a model of Hugging Face's format"),
+    (("--handmade", "--order", "1"), "must be at least 2"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), REFUSED)
+def test_refusals(
+    refusal: Callable[..., str], saved: Path, tmp_path: Path, argv: tuple, message: str
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    names = {"ODD": saved, "FOLDER": tmp_path}
+    argv = [names.get(word, word) for word in argv]
+    assert message in refusal(look.main, *argv, "--out", tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_too_large_a_model_is_refused_with_its_size(
+    refusal: Callable[..., str], saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "MOST_WEIGHTS", 1000)
+    said = refusal(look.main, "--ckpt", saved, "--out", tmp_path / "page.html")
+    assert re.search(r"odd: it has \d,\d{3} weights, and a page carries 1,000 at most", said)
+
+
+def test_a_page_that_cannot_be_written_is_a_fault(
+    call: Callable[..., Ended], tmp_path: Path
+) -> None:
+    ended = call(look.main, "--handmade", "--out", tmp_path)
+    assert ended.status == 1 and ended.err.count("\n") == 1 and "could not be written" in ended.err
+
+
+def test_task_of_the_hand_set_model_is_that_of_both(
+    call: Callable[..., Ended], tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    model = GPT(GPTConfig(2, block_size=5, n_layer=1, n_head=2, n_embd=8))
+    checkpoint.save(tmp_path / "small.pt", kept(model, "ab"))
+    out = tmp_path / "page.html"
+    argv = ("--ckpt", tmp_path / "small.pt", "--against", "one-head", "--out", out)
+    assert call(look.main, *argv).status == 0
+    first, second = given(out)["sides"]
+    assert first["task"]["contexts"] == second["task"]["contexts"]
+    assert len(first["task"]["contexts"]) == first["task"]["total"] == 60
+    assert re.match(r"PyTorch: \d+ of 60 contexts right", first["task"]["proved"])
+    assert second["task"]["proved"] == "PyTorch: 60 of 60 contexts right, worst margin +1.0000."
+    assert not first["breaks"] and second["breaks"]
+
+
+@pytest.mark.parametrize("name", [*handmade.MODELS, "abc", "aab", "copy"])
+def test_every_column_and_unit_has_a_name(name: str) -> None:
+    columns, units = handmade.legend(name)
+    config = handmade.load(name).model
+    assert len(columns) == len(set(columns)) == config.n_embd
+    assert units is None or len(units) == config.ffn_size
+
+
+def test_page_in_the_docs_is_what_look_writes(call: Callable[..., Ended], tmp_path: Path) -> None:
+    """But for the last bits of what PyTorch computes, which are another machine's."""
+    committed, out = ROOT / "docs" / "one-head.html", tmp_path / "page.html"
+    assert call(look.main, "--handmade", "--out", out).status == 0
+    texts, numbers = [], []
+    for page in (committed, out):
+        text, said = page.read_text("utf-8"), given(page)
+        checks = said["sides"][0]["checks"]
+        numbers.append([checks.pop(name) for name in ("logits", "pattern", "heads")])
+        texts.append((re.sub(r'id="given">.*?</script>', "", text, flags=re.DOTALL), said))
+    assert texts[0] == texts[1], "run: python look.py --handmade --out docs/one-head.html"
+    for old, new in zip(*numbers, strict=True):
+        old, new = (torch.tensor(shown.numbers_of(each)) for each in (old, new))
+        torch.testing.assert_close(old, new, rtol=1e-5, atol=1e-5)
