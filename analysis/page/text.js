@@ -16,7 +16,6 @@ class TextView {
     this.app = app;
     this.places = [];
     box.addEventListener("pointerover", (event) => this.point(event, false));
-    box.addEventListener("pointerdown", (event) => this.drag = event.pointerType !== "mouse");
     box.addEventListener("click", (event) => this.point(event, true));
     box.addEventListener("keydown", (event) => this.key(event));
   }
@@ -80,9 +79,10 @@ class TextView {
     this.places.forEach((node, place) => {
       const value = shades?.[place] ?? 0;
       const step = Math.round(Math.min(1, Math.abs(value)) * 10);
-      node.className = "place" + (step ? ` ${value < 0 ? "below" : "above"}-${step}` : "")
+      const name = "place" + (step ? ` ${value < 0 ? "below" : "above"}-${step}` : "")
         + (place === selected ? (pinned ? " chosen pinned" : " chosen") : "")
         + (start !== null && (place < start || place > selected) ? " outside" : "");
+      if (name !== node.className) node.className = name; // of thousands, few change
       if (place === selected) node.setAttribute("aria-selected", "true");
       else node.removeAttribute("aria-selected");
     });

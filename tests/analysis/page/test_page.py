@@ -203,6 +203,26 @@ def test_page_writes_what_sample_writes(visit: Callable[..., Page], window: str)
     assert len(page.evaluate("app.chars")) == len(WORD) + 60
 
 
+def test_writing_can_be_stopped_and_gone_on_with(visit: Callable[..., Page]) -> None:
+    page = visit("--ckpt", "ODD", "--prompt", WORD)
+    page.fill("#prompt", WORD)
+    page.fill("#length", "9000")
+    page.click("#begin")
+    page.locator("#place-60").wait_for()
+    page.click("#stop")
+    expect(page.locator("#status")).to_have_text("stopped")
+    length = len(text_of(page))
+    page.wait_for_timeout(100)
+    assert 60 < len(text_of(page)) == length < 9000
+    page.fill("#length", "10")
+    page.click("#go-on")
+    ready(page)
+    assert len(page.evaluate("app.chars")) == page.evaluate("app.view.places.length")
+    page.fill("#length", "10000")
+    page.click("#go-on")
+    expect(page.locator("#complaint")).to_contain_text("more than 10000 characters")
+
+
 def test_characters_that_the_model_does_not_know_are_named(visit: Callable[..., Page]) -> None:
     page = visit("--handmade")
     page.fill("#prompt", "aéb")
