@@ -108,19 +108,6 @@ def test_units_are_those_that_tell(activation: str) -> None:
     assert query[:, :2].count_nonzero() == query[:, 6:].count_nonzero() == 0
 
 
-def test_bfloat16_says_the_same() -> None:
-    """Thresholds lie half a one away; bfloat16 rounds to a 256th."""
-    for rule in (ABC, Copying("abc", 6)):
-        model = build(rule)
-        contexts = every_context(rule.chars, min(6, rule.block_size))
-        for size in range(2, 7):
-            some = [context for context in contexts if len(context) == size]
-            idx = torch.tensor([[rule.chars.index(c) for c in context] for context in some])
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-                said = model(idx)[:, -1].argmax(-1).tolist()
-            assert [rule.chars[i] for i in said] == [rule.answer(context) for context in some]
-
-
 def test_a_rule_without_a_telling_pattern() -> None:
     model = build(Suffixes("ab", 3, "a", {"b": "a", "ab": "a"}))
     assert prove(model, "ab", lambda context: "a", text="").all.wrong == []
