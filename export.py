@@ -19,6 +19,7 @@ from pathlib import Path
 
 from gpt2.hub import WEIGHTS, contents
 from system import checkpoint
+from system.checkpoint import Checkpoint
 from system.commandline import Parser, forgive_output, run
 from system.errors import UserError
 from system.files import clear_temporary, write_whole
@@ -47,11 +48,22 @@ def prepare(folder: Path, *, overwrite: bool) -> None:
     (folder / WEIGHTS).unlink(missing_ok=True)
 
 
+def check_trained(path: Path, saved: Checkpoint) -> None:
+    """Raise UserError where nobody trained the model: no hand-set one has GPT-2's structure."""
+    if not saved.optimizer:
+        raise UserError(
+            f"{path} was set by hand and is not built as GPT-2 is, whose output shares the "
+            "embedding's weights; pass the file itself on, which sample.py --ckpt reads, or export "
+            "a model that was trained with --config tiny_shakespeare_gpt2.yaml"
+        )
+
+
 def command(args: argparse.Namespace) -> int:
     """Export as `args` say."""
     forgive_output()
     path = checkpoint.locate(args.ckpt or None)  # False: --ckpt without a path
     saved = checkpoint.load(path)
+    check_trained(path, saved)
     files = list(contents(saved))
     prepare(args.to, overwrite=args.overwrite)
     for name, content in files:

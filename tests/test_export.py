@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import export
+import handmade
 import sample
 from data.tokenizer import CharTokenizer
 from generate import generate
@@ -162,6 +163,18 @@ def test_models_that_are_not_built_as_gpt2(
     needed = "position=learned activation=gelu_tanh bias=true tie_weights=true head_size=null"
     assert " ".join(f"model.{setting}" for setting in needed.split()) in message
     assert "or with --config tiny_shakespeare_gpt2.yaml" in message
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("name", ["one-head", "two-head", "abc", "copy"])
+def test_what_was_set_by_hand(name: str, home: Path, refusal: Callable) -> None:
+    """Nothing that can be trained would make it GPT-2's."""
+    saved = handmade.load(name)
+    assert not saved.model.tie_weights
+    checkpoint.save(Path("by_hand.pt"), saved)
+    message = refusal(export.main, "--ckpt", "by_hand.pt", "--to", "out")
+    assert "by_hand.pt was set by hand and is not built as GPT-2 is" in message
+    assert "sample.py --ckpt" in message and "--config tiny_shakespeare_gpt2.yaml" in message
     assert not Path("out").exists()
 
 
