@@ -200,11 +200,12 @@ def text(rule: Rule, length: int = LENGTH, seed: int = SEED) -> str:
     """A text that `rule` writes, with a stretch of random characters now and then.
 
     A rule alone soon goes round in a circle and never meets most contexts. So after two windows by
-    the rule comes one of random characters, which no model can foresee.
+    the rule comes one of random characters, which no model can foresee. The rule writes one
+    character more, so that windows side by side, as in evaluation, begin anywhere in all this.
     """
     draw, written = random.Random(seed), ""
     while len(written) < length:
         written += "".join(draw.choices(rule.chars, k=rule.block_size))
-        for _ in range(2 * rule.block_size):
+        for _ in range(2 * rule.block_size + 1):
             written += rule.answer(written[-rule.block_size :])
     return written[:length]

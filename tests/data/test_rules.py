@@ -116,7 +116,8 @@ def test_no_such_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_text_of_a_rule(rule: rules.Rule) -> None:
     text = rules.text(rule, length=5000, seed=3)
     assert len(text) == 5000 and set(text) == set(rule.chars)
-    size, period = rule.block_size, 3 * rule.block_size
+    size, period = rule.block_size, 3 * rule.block_size + 1
+    assert {start % period for start in range(0, 5000, size)} == set(range(period))
     draw = random.Random(3)
     for start in range(0, 5000 - period, period):
         assert text[start : start + size] == "".join(draw.choices(rule.chars, k=size))
