@@ -1,5 +1,6 @@
 """compare.png: where the heads of several models look, and what they expect after each context."""
 
+from itertools import compress
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from analysis.heads import look
 from analysis.measure import Column, Measured
-from analysis.proof import count_contexts, every_context, probabilities
+from analysis.proof import count_contexts, every_context, margins, probabilities
 from data.aab import LETTERS, Task
 from data.rules import RuleTask
 from data.tokenizer import CharTokenizer
@@ -43,19 +44,19 @@ def draw_answers(
     """A row for the rule and one for each model: the probability after each context of b, or of
     the right character where there are more than two."""
     two, text = task.letters == LETTERS, task.text()
-    shown = ["b" if two else task.rule(context) for context in contexts]
-    answers = [task.rule(context) == char for context, char in zip(contexts, shown, strict=True)]
-    rule = torch.tensor(answers).double()
-    rows, wrong = [rule], [rule < 0]  # the rule itself is never wrong
+    answers = [task.rule(context) for context in contexts]
+    shown = ["b" if two else answer for answer in answers]
+    same = [answer == char for answer, char in zip(answers, shown, strict=True)]
+    rows = [torch.tensor(same).double()]
+    wrong = [[False] * len(contexts)]  # the rule itself never is
     for column in columns:
-        probs = probabilities(column.model, column.chars, contexts)
         ids = torch.tensor([[column.chars.index(char)] for char in shown])
-        rows.append(probs.gather(1, ids)[:, 0])
-        likeliest = rows[-1] >= probs.max(dim=1).values
-        wrong.append((rows[-1] - rule).abs() >= 0.5 if two else ~likeliest)
+        rows.append(probabilities(column.model, column.chars, contexts).gather(1, ids)[:, 0])
+        leads = margins(column.model, column.chars, contexts, answers=answers)
+        wrong.append([not lead > 0 for lead in leads])
     image = ax.imshow(torch.stack(rows).numpy(), cmap="RdBu_r", vmin=0, vmax=1, aspect="auto")
     for y, row in enumerate(rows):
-        for x in wrong[y].nonzero()[:, 0].tolist():
+        for x in compress(range(len(contexts)), wrong[y]):
             shade = "white" if abs(row[x] - 0.5) > 0.25 else "black"
             ax.text(x, y, "x", ha="center", va="center", color=shade, weight="bold")
     ax.set_yticks(range(len(rows)), ["rule", *(column.label for column in columns)])

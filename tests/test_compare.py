@@ -516,6 +516,19 @@ def test_answers_are_drawn_as_probabilities() -> None:
     assert bold == {"aa", "ab", "ba", "aab", "baa"}
 
 
+def test_what_is_not_likelier_than_all_others_is_marked() -> None:
+    """Of three letters, a tie is wrong, as it is in the table."""
+    even = tiny_gpt(seed=3, vocab_size=3, block_size=8, bias=True, position="learned")
+    rule, hand = rules.read("abc"), handmade.load("abc")
+    contexts, ax = ["aa", "ab", "cb"], Figure().subplots()
+    even.lm_head.weight.data.zero_()
+    columns = [Column("hand", "handmade", hand.build(), "abc"), Column("even", "", even, "cba")]
+    picture.draw_answers(ax, columns, task=rules.RuleTask(rule), contexts=contexts)
+    assert {text.get_position() for text in ax.texts} == {(0, 2), (1, 2), (2, 2)}
+    shown = ax.images[0].get_array()
+    np.testing.assert_allclose(shown, [[1] * 3, [1] * 3, [1 / 3] * 3], atol=1e-5)
+
+
 REFUSED = {
     "": "there is no checkpoint checkpoints/aab; train one with: python train.py --config aab.yaml",
     "--ckpt gone": "there is no checkpoint gone; train one with: python train.py",
