@@ -243,9 +243,9 @@ def assure(model: GPT, rule: Rule, name: str) -> str:
     when there is no proof.
     """
     try:
-        if count_contexts(rule.chars, rule.block_size) > ENUMERATED:
+        if count_contexts(rule.chars, rule.block_size, shortest=1) > ENUMERATED:
             return str(certify(model, rule))
-        found = prove(model, rule.chars, rule.answer, text="").all
+        found = prove(model, rule.chars, rule.answer, text="", shortest=1).all
     except ValueError as error:
         raise UserError(f"{name} is not proved right: {error}; take a smaller window") from None
     if found.wrong:

@@ -46,27 +46,28 @@ def score(margins: dict[str, float]) -> Score:
     return Score(len(margins), len(margins) - len(wrong), worst, wrong)
 
 
-def count_contexts(chars: str, block_size: int) -> float:
-    """How many contexts of length 2 to `block_size` there are; infinite from 10^15 on."""
+def count_contexts(chars: str, block_size: int, shortest: int = 2) -> float:
+    """How many contexts of length `shortest` to `block_size` there are; infinite from 10^15 on."""
     if block_size * math.log10(len(chars)) >= 15:
         return math.inf
-    return sum(len(chars) ** n for n in range(2, block_size + 1))
+    return sum(len(chars) ** n for n in range(shortest, block_size + 1))
 
 
-def every_context(chars: str, block_size: int) -> list[str]:
-    """Every context of length 2 to `block_size`, the short ones first.
+def every_context(chars: str, block_size: int, shortest: int = 2) -> list[str]:
+    """Every context of length `shortest` to `block_size`, the short ones first.
 
+    The text aabaabaab... leaves open what follows a single character, so two are where it starts.
     Raises ValueError, with their number, when there are none or more than a million.
     """
-    total = count_contexts(chars, block_size)
+    total = count_contexts(chars, block_size, shortest)
     if not 1 <= total <= MOST:
         digits = block_size * math.log10(len(chars))
         number = f"{total:,}" if total < math.inf else f"about 10^{digits:.0f}"
         raise ValueError(
-            f"{len(chars)} characters make {number} contexts of length 2 to {block_size}, but a "
-            f"proof goes through 1 to {MOST:,} of them; take a model of another block_size"
+            f"{len(chars)} characters make {number} contexts of length {shortest} to {block_size}, "
+            f"but a proof goes through 1 to {MOST:,} of them; take a model of another block_size"
         )
-    lengths = range(2, block_size + 1)
+    lengths = range(shortest, block_size + 1)
     return ["".join(context) for n in lengths for context in product(chars, repeat=n)]
 
 
@@ -103,14 +104,16 @@ def margins(
     return (probs.gather(1, right)[:, 0] - others).nan_to_num(-1.0).tolist()
 
 
-def prove(model: GPT, chars: str, rule: aab.Rule, *, text: str | None = None) -> Proof:
-    """Try `model` on every context of length 2 to its block_size against `rule`.
+def prove(
+    model: GPT, chars: str, rule: aab.Rule, *, text: str | None = None, shortest: int = 2
+) -> Proof:
+    """Try `model` on every context of length `shortest` to its block_size against `rule`.
 
     chars is the vocabulary, rule a total function from a context to what follows it, text the text
     of the task, which is aabaabaab... when it is not given. Raises ValueError, with the number of
     contexts, when there are none or more than a million.
     """
-    contexts = every_context(chars, model.config.block_size)
+    contexts = every_context(chars, model.config.block_size, shortest)
     answers = [rule(context) for context in contexts]
     found = dict(zip(contexts, margins(model, chars, contexts, answers=answers), strict=True))
     text = aab.text() if text is None else text

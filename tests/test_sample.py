@@ -374,7 +374,7 @@ def test_rules_of_ones_own(home: Path, call: Callable, refusal: Callable) -> Non
     Path("mine.yaml").write_text("chars: cab\nblock_size: 4\ndefault: a\nrules: {aa: b, b: c}\n")
     status, out, err = by_hand(call, "mine.yaml", "--max-new-tokens", "9", "--prompt", "ba")
     assert (status, out) == (0, "baabcaabcaa\n")  # what each ends in: aa b, b c, the rest a
-    said = "mine.yaml, set by hand; proved in each of 117 contexts, worst margin +1.0000\n"
+    said = "mine.yaml, set by hand; proved in each of 120 contexts, worst margin +1.0000\n"
     assert err == said
     assert by_hand(call, "copy", "--prompt", "abcdb", "--max-new-tokens", "5").out == "abcdbcdbcd\n"
     assert by_hand(call, "abc", "--max-new-tokens", "9", "--prompt", "a").out == "aabaabcaab\n"

@@ -32,7 +32,7 @@ def holds(model: GPT, rule: Rule) -> bool:
 
 
 def right(model: GPT, rule: Rule) -> bool:
-    found = prove(model, rule.chars, rule.answer, text="").all
+    found = prove(model, rule.chars, rule.answer, text="", shortest=1).all
     return not found.wrong
 
 
@@ -162,15 +162,28 @@ def test_a_neutral_layer_norm_by_hand() -> None:
 
 def test_which_proof_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert assure(build(ABC), ABC, "abc") == (
-        "proved in each of 9,837 contexts, worst margin +1.0000"
+        "proved in each of 9,840 contexts, worst margin +1.0000"
     )
-    monkeypatch.setattr(certificate, "ENUMERATED", 9836)
+    monkeypatch.setattr(certificate, "ENUMERATED", 9839)
     assert assure(build(ABC), ABC, "abc").startswith("proved for all 3^8 contexts: ")
     model = build(ABC)
     model.lm_head.weight.data.neg_()
     with pytest.raises(UserError, match=r"^abc is not proved right: .* is allowed"):
         assure(model, ABC, "abc")
-    monkeypatch.setattr(certificate, "ENUMERATED", 9837)
-    with pytest.raises(UserError, match=r"^abc is wrong after 'aa'"):
+    monkeypatch.setattr(certificate, "ENUMERATED", 9840)
+    with pytest.raises(UserError, match=r"^abc is wrong after 'a'"):
         assure(model, ABC, "abc")
-    assert count_contexts("abc", 8) == 9837 and count_contexts("x", 4) == 3
+    assert count_contexts("abc", 8, shortest=1) == 9840 and count_contexts("x", 4) == 3
+
+
+def test_a_model_that_is_wrong_after_a_single_character() -> None:
+    """The first place shows a, too, where the one before it would: so the unit of aa sees it twice,
+    and has to be switched off there."""
+    model = build(ABC)
+    never = model.blocks[0].ffwd.up.weight.data[1]  # of aa; columns: tok 0-2 | place 3-10
+    assert never[3:11].tolist() == [-2] + [0] * 7
+    never[3] = 0
+    assert not prove(model, "abc", ABC.answer, text="").all.wrong
+    assert not right(model, ABC) and not holds(model, ABC)
+    with pytest.raises(UserError, match=r"^abc is wrong after 'a'"):
+        assure(model, ABC, "abc")

@@ -54,6 +54,7 @@ def test_contexts_are_all_there_are(chars: str, block_size: int, total: int) -> 
     assert set(contexts) == count_up(chars, block_size)
     assert len(count_up(chars, block_size)) == total
     assert sorted(contexts, key=len) == contexts
+    assert every_context(chars, block_size, shortest=1) == [*chars, *contexts]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,16 @@ def test_contexts_are_all_there_are(chars: str, block_size: int, total: int) -> 
 )
 def test_a_million_contexts_are_not_too_many(chars: str, block_size: int, total: int) -> None:
     assert len(every_context(chars, block_size)) == total
+
+
+def test_a_single_character_is_a_context_where_it_is_asked_for() -> None:
+    assert every_context("ba", 1, shortest=1) == ["b", "a"]
+    model = Oracle("ab", 2, lambda context: [0.0, 1.0] if context == "b" else [1.0, 0.0])
+    assert prove(model, "ab", lambda context: "a").all.total == 4
+    found = prove(model, "ab", lambda context: "a", shortest=1).all
+    assert (found.total, found.wrong) == (6, ["b"])
+    with pytest.raises(ValueError, match=" make 1,048,574 contexts of length 1 to 19, but"):
+        every_context("ab", 19, shortest=1)
 
 
 @pytest.mark.parametrize(
