@@ -120,31 +120,18 @@ def thresholds(block: Block, stream: Stream, rule: Suffixes) -> tuple[Tensor, Te
     up, bias, columns, chars = block.ffwd.up.weight, block.ffwd.up.bias, stream.columns, rule.chars
     least, most, off = [], [], []
     for unit, pattern in enumerate(suffixes.telling(rule)):
-        row = up[unit]
         slots = ["tok", *(f"back{j}" for j in range(1, len(pattern)))]
-        asked = {
-            slot: columns[slot][chars.index(c)]
-            for slot, c in zip(slots, pattern[::-1], strict=True)
-        }
-        place, late = row[columns["place"]], len(pattern) - 1
-        low, high, widest = bias[unit].clone(), bias[unit].clone(), []
-        for slot in stream.slots:
-            values = row[list(columns[slot])]
-            if slot in asked:
-                values = row[[asked[slot]]]
-            elif slot == "place":
-                values = place[late:]
-            low, high = low + values.min(), high + values.max()
-            every = row[list(columns[slot])]
-            wrong = [i for i in columns[slot] if i != asked.get(slot)] if slot in asked else []
-            if slot == "place":
-                wrong = list(columns["place"][:late])
-            widest.append((every.max(), row[wrong].max() if wrong else None))
-        total = bias[unit] + sum(every for every, _ in widest)
-        misses = [total - every + wrong for every, wrong in widest if wrong is not None]
-        least.append(low.item())
-        most.append(high.item())
-        off.append(max((miss.item() for miss in misses), default=-math.inf))
+        fits = {s: [columns[s][chars.index(c)]] for s, c in zip(slots, pattern[::-1], strict=True)}
+        fits["place"] = list(columns["place"][len(pattern) - 1 :])
+        row = {slot: up[unit, list(columns[slot])] for slot in stream.slots}
+        right = [up[unit, fits[slot]] if slot in fits else row[slot] for slot in stream.slots]
+        least.append((bias[unit] + sum(values.min() for values in right)).item())
+        most.append((bias[unit] + sum(values.max() for values in right)).item())
+        total, misses = bias[unit] + sum(values.max() for values in row.values()), []
+        for slot, asked in fits.items():  # one of them holds something else, all others anything
+            if wrong := [column for column in columns[slot] if column not in asked]:
+                misses.append((total - row[slot].max() + up[unit, wrong].max()).item())
+        off.append(max(misses, default=-math.inf))
     return tuple(torch.tensor(values, dtype=torch.float64) for values in (least, most, off))
 
 
