@@ -12,9 +12,11 @@ character the last time it came, or that character where it is new. `handmade` t
 weights.
 """
 
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -61,23 +63,30 @@ class Suffixes:
         if not self.rules:
             raise ValueError("there are no rules to compile; give at least one, such as aa: b")
         if len(self.default) != 1 or self.default not in self.chars:
-            raise ValueError(f"default {self.default!r} is none of the chars {self.chars!r}")
+            default, chars = config.show(self.default), config.show(self.chars)
+            raise ValueError(f"default {default} is none of the chars {chars}")
         for pattern, answer in self.rules.items():
             if not pattern:
                 raise ValueError("a rule has an empty pattern; default is for what always fits")
+            named = f"rule {config.show(pattern)}"
             if len(answer) != 1:
-                raise ValueError(f"rule {pattern!r} answers {answer!r}; give one character")
+                raise ValueError(f"{named} answers {config.show(answer)}; give one character")
             if strange := next((c for c in (*pattern, answer) if c not in self.chars), None):
-                raise ValueError(f"rule {pattern!r} has {strange!r}, which is not among the chars")
+                raise ValueError(f"{named} has {strange!r}, which is not among the chars; add it")
             if len(pattern) > self.block_size:
                 raise ValueError(
-                    f"rule {pattern!r} has {len(pattern)} characters, and block_size is "
+                    f"{named} has {len(pattern)} characters, and block_size is "
                     f"{self.block_size}; shorten the one or raise the other"
                 )
 
+    @cached_property
+    def longest(self) -> int:
+        """Characters of the longest pattern."""
+        return max(map(len, self.rules))
+
     def answer(self, context: str) -> str:
-        """What follows `context`, of which only the window counts."""
-        context = context[-self.block_size :]
+        """What follows `context`, of which no pattern is longer than the window."""
+        context = context[-self.longest :]
         ends = (context[start:] for start in range(len(context)))
         return next((self.rules[end] for end in ends if end in self.rules), self.default)
 
@@ -142,11 +151,12 @@ class RuleTask:
 
 def find(name: str) -> Path:
     """The rule file `name`: a path, or the name of an example. Raises UserError."""
-    path, example = Path(name), EXAMPLES / f"{name.removesuffix('.yaml')}.yaml"
-    if path.suffix == ".yaml" and path.is_file():
-        return path
-    if Path(name).name == name and example.is_file():
-        return example
+    places = [Path(name)] if name.endswith((".yaml", ".yml")) else []
+    if Path(name).name == name:
+        places.append(EXAMPLES / f"{name.removesuffix('.yaml')}.yaml")
+    for path in places:
+        if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
+            return path
     raise UserError(f"there is no rule file {config.show(name)}; {available()}")
 
 

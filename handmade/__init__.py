@@ -15,6 +15,7 @@ from handmade.parts import Handmade
 from handmade.published import new_head, one_head, two_head
 from handmade.suffixes import columns_of as suffixes_columns
 from handmade.suffixes import compile_suffixes, telling
+from system import config
 from system.checkpoint import Checkpoint
 from system.errors import UserError
 from system.settings import DataConfig
@@ -63,7 +64,8 @@ def rule_of(name: str) -> Rule | None:
         return rules.read(name)
     except UserError as error:
         there = ", ".join((*MODELS, *rules.examples()))
-        message = f"there is no hand-set model {name!r}; there are {there}, or give a rule file"
+        wanted = f"there is no hand-set model {config.show(name)}"
+        message = f"{wanted}; there are {there}, or give a rule file"
         raise UserError(message if "there is no rule file" in str(error) else str(error)) from None
 
 

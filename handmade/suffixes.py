@@ -67,7 +67,7 @@ def telling(rule: Suffixes) -> list[str]:
 
 def columns_of(rule: Suffixes) -> Columns:
     """The residual stream."""
-    return last_characters(len(rule.chars), rule.block_size, max(map(len, rule.rules)))
+    return last_characters(len(rule.chars), rule.block_size, rule.longest)
 
 
 def compile_suffixes(rule: Suffixes) -> Handmade:

@@ -42,6 +42,7 @@ def test_a_file(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text(FILE)
     assert rules.read(str(path)) == Suffixes("abc", 8, "a", {"aabaab": "c", "aa": "b"})
+    assert rules.read(str(path.rename(tmp_path / "my.yml"))).block_size == 8
     path.write_text(FILE + "activation: gelu_tanh\n")
     assert rules.read(str(path)).activation == "gelu_tanh"
     path.write_text("chars: 'no1 '\nblock_size: 4\ndefault: n\nrules: {no: 1, 1: ' ', '  ': o}\n")
@@ -63,7 +64,9 @@ REFUSALS = {
     FILE.replace("default: a\n", ""): "default is missing",
     FILE.replace("rules:\n  aabaab: c\n  aa: b\n", ""): "rules is missing",
     "chars: ab\ncopy: 1\n": "block_size is missing",
-    FILE.replace("chars: abc", "chars: ab"): "rule 'aabaab' has 'c', which is not among the chars",
+    FILE.replace(
+        "chars: abc", "chars: ab"
+    ): "rule 'aabaab' has 'c', which is not among the chars; add it",
     FILE.replace("aa: b", "aX: b"): "rule 'aX' has 'X', which is not among the chars",
     FILE.replace("aa: b", "aa: bc"): "rule 'aa' answers 'bc'; give one character",
     FILE.replace("aa: b", "aa: ''"): "rule 'aa' answers ''; give one character",
@@ -103,11 +106,27 @@ def test_refusals(content: str, tmp_path: Path) -> None:
     assert message.startswith(str(path)) and message.count(str(path)) == 1
 
 
-@pytest.mark.parametrize("name", ["gone", "gone.yaml", "a/abc", "..", "", "abc.yml"])
+@pytest.mark.parametrize(
+    "name", ["gone", "gone.yaml", "a/abc", "..", "", "abc.yml", "a" * 5000, "a" * 5000 + ".yaml"]
+)
 def test_no_such_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"there is no rule file '.*'; configs/rules/ has .*abc"):
+    with pytest.raises(UserError, match=r"there is no rule file '.*; configs/rules/ has .*abc"):
         rules.read(name)
+
+
+def test_what_is_long_is_cut() -> None:
+    chars = "".join(map(chr, range(0x4E00, 0x4E00 + 9000)))
+    for fields in (
+        (chars, 8, "a", {chars[:2]: chars[0]}),
+        ("ab", 8, "a" * 999, {"a": "b"}),
+        ("ab", 8, "a", {"a" * 999: "b"}),
+        ("ab", 8, "a", {"aX" * 999: "b"}),
+        ("ab", 8, "a", {"a": "b" * 999}),
+    ):
+        with pytest.raises(ValueError, match=r"\.\.\.") as caught:
+            Suffixes(*fields)
+        assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize(

@@ -140,3 +140,5 @@ def test_names() -> None:
         UserError, match=r"^there is no hand-set model 'gone'; there are one-head, "
     ):
         handmade.load("gone")
+    with pytest.raises(UserError, match=r"^there is no hand-set model 'a{50,60}\.\.\.; there are"):
+        handmade.load("a" * 5000)
