@@ -169,14 +169,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def publish(
-    out: Path, name: str, *, result: dict[str, Any], tables: Sequence[str], figure: Figure
+    out: Path,
+    name: str,
+    *,
+    result: dict[str, Any],
+    tables: Sequence[str],
+    figure: Figure | None = None,
 ) -> None:
-    """Print the machine and the tables, and write them to name.md, name.json and name.png."""
+    """Print the machine and the tables; write name.md, name.json and name.png, if it has any."""
     where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     text = "\n\n".join([where, *tables]) + "\n"
     print(f"\n{text}")
     write_whole(out / f"{name}.md", text.encode())
     write_whole(out / f"{name}.json", (json.dumps(result, indent=1) + "\n").encode())
-    picture = out / f"{name}.png"
-    write_whole(picture, lambda file: figure.savefig(file, format="png", dpi=110))
-    print(f"written: {out / name}.md, .json and .png")
+    if figure:
+        picture = out / f"{name}.png"
+        write_whole(picture, lambda file: figure.savefig(file, format="png", dpi=110))
+    print(f"written: {out / name}.md, .json{' and .png' if figure else ''}")

@@ -17,7 +17,10 @@ from tests.helpers import ROOT
 DOCS = sorted(ROOT.glob("docs/*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *DOCS]
 COMMANDS = ("train", "sample", "compare", "export", "look")
-SCRIPTS = ("time_to_loss", "ablation", "train_speed", "sample_speed", "startup", "page_speed")
+SCRIPTS = (
+    *("time_to_loss", "ablation", "train_speed", "sample_speed", "startup"),
+    *("ngram_weights", "page_speed"),
+)
 BENCHMARKS = [f"benchmarks.{name}" for name in SCRIPTS]
 PARSED = (*COMMANDS, *BENCHMARKS, "tests.helpers.soak")
 OTHERS = {

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +22,15 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from torch import Tensor, nn
 
+import handmade
+from analysis.measure import Column
+from analysis.text import lose
 from benchmarks import (
     ablation,
     bench,
     curve,
     nanogpt,
+    ngram_weights,
     ours,
     sample_speed,
     startup,
@@ -34,6 +39,7 @@ from benchmarks import (
 )
 from data import tiny_shakespeare
 from data.corpus import eval_windows
+from system.checkpoint import Checkpoint
 from system.errors import Fault, UserError
 from tests.helpers import runs
 from tests.helpers.runs import contents
@@ -173,6 +179,9 @@ def test_what_is_published(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
     assert all(f"{key} {value}" in text.splitlines()[0] for key, value in machine.items())
     assert json.loads((tmp_path / "a/b/c.json").read_text()) == result
     assert imread(tmp_path / "a/b/c.png").shape[:2] == (220, 330)
+    bench.publish(tmp_path, "d", result=result, tables=["one"])
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "d.md", "d.json"}
+    assert capsys.readouterr().out.endswith("d.md, .json\n")
 
 
 def test_a_side_answers_until_it_fails(children: None) -> None:
@@ -370,6 +379,41 @@ def test_the_ablation(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatc
     assert table[1][1:3] == [f"{sum(alone) / 2:.4f}", " ".join(f"{x:.4f}" for x in alone)]
     assert Path("out/ablation.md").read_text() in out
     assert (imread("out/ablation.png") != 1).any()
+
+
+def test_ngrams_as_weights(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, _, err = call(ngram_weights.main, "--device", "cpu", "--out", "out")
+    assert (status, err) == (0, "") and not Path("out/ngram_weights.png").exists()
+    orders = json.loads(Path("out/ngram_weights.json").read_text())["orders"]
+    assert [found["order"] for found in orders] == [2, 3, 4, 5]
+    train, val = TEXT[: -len(TEXT) // 10], TEXT[-len(TEXT) // 10 :]
+    for found in orders:
+        order = found["order"]
+        contexts = {train[i : i + k] for k in range(1, order) for i in range(len(train) - k + 1)}
+        assert found["units"] == len(contexts)
+        model = handmade.load_ngrams("text.txt", order).build()
+        assert found["weights"] == model.parameter_count()
+        chars = "".join(sorted(set(TEXT)))
+        ids = torch.tensor([chars.index(char) for char in val])
+        column = Column("", "handmade", model, chars)
+        expected = lose(column, ids[: (len(ids) - 1) // 64 * 64 + 1], 64).loss
+        assert found["loss"] == pytest.approx(expected, abs=0.05)  # all windows but the short one
+        assert found["loss of the counts"] == pytest.approx(found["loss"], abs=1e-4)
+        assert 0 < found["log-probabilities off from the counts"] < 1e-4
+        assert 0 < found["off from a dictionary"] < 1e-4
+    assert cells(Path("out/ngram_weights.md").read_text().split("\n\n")[1])[1][0] == "2"
+    load = handmade.load_ngrams
+
+    def changed(*asked: Any) -> Checkpoint:
+        saved = load(*asked)
+        saved.weights["blocks.0.ffwd.down.weight"][-8, 0] += 0.5
+        return saved
+
+    monkeypatch.setattr(handmade, "load_ngrams", changed)
+    text = handmade.read_text("text.txt")
+    found = ngram_weights.measure("text.txt", text, 3, CPU)
+    assert found["log-probabilities off from the counts"] > 0.1
+    assert found["off from a dictionary"] > 0.1
 
 
 def a_run(startup: float, alike: float, *points: tuple[float, float]) -> dict:
@@ -586,7 +630,7 @@ def test_what_a_checkout_lacks(part: str, peer: Path) -> None:
         nanogpt.check(peer)
 
 
-@pytest.mark.parametrize("module", [*WITH_PEER, ablation])
+@pytest.mark.parametrize("module", [*WITH_PEER, ablation, ngram_weights])
 @pytest.mark.parametrize(
     ("line", "said"),
     {
@@ -606,8 +650,9 @@ def test_refusals(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One sentence, before anything is measured or written."""
-    if module is ablation and "--nanogpt" in line:
-        said = "--nanogpt"  # which it has not
+    lacks = {"--nanogpt": module not in WITH_PEER, "--rounds": module is ngram_weights}
+    if lacks.get(line.split()[0]):
+        said = line.split()[0]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in ("Side", "measure", "curve", "train"):
         monkeypatch.setattr(module, name, lambda *args: pytest.fail("measured"), raising=False)
