@@ -25,6 +25,7 @@ from analysis.page.shown import Shown, described
 from analysis.proof import MOST, count_contexts, prove
 from data import aab, rules
 from data.tokenizer import CharTokenizer, UnknownCharacters
+from model import GPT
 from system import checkpoint
 from system.commandline import Parser, bounded, forgive_output, run
 from system.errors import UserError
@@ -60,7 +61,7 @@ def by_hand(name: str, args: argparse.Namespace) -> Shown:
         return Shown(label, about, saved.build(), saved.chars, by_hand=True)
     saved, rule, task = handmade.load(name), handmade.rule_of(name), handmade.task_of(name)
     model = saved.build()
-    proved = assure(model, rule, name) if rule else verdict(model, saved.chars, task)
+    proved = assure(model, rule, name) if rule else verdict(model, saved.chars, task.rule)
     columns, units = handmade.legend(name)
     return Shown(
         Path(name).name,
@@ -70,21 +71,21 @@ def by_hand(name: str, args: argparse.Namespace) -> Shown:
         columns=columns,
         units=units,
         rule=task.rule,
+        shortest=1 if rule else 2,
         proved=f"PyTorch: {proved}.",
         breaks=breaks(saved.model, saved.weights, rule),
         by_hand=True,
     )
 
 
-def verdict(model, chars: str, task) -> str:
-    """What Python finds out about a task: in how many contexts the model is right."""
-    total = count_contexts(chars, model.config.block_size)
+def verdict(model: GPT, chars: str, rule: aab.Rule, shortest: int = 2) -> str:
+    """What Python finds out about a rule: in how many contexts the model is right."""
+    total = count_contexts(chars, model.config.block_size, shortest)
     if not 1 <= total <= MOST:
         return "too many contexts to try each"
-    found = prove(model, chars, task.rule, text="").all
-    return (
-        f"{found.right:,} of {found.total:,} contexts right, worst margin {found.worst_margin:+.4f}"
-    )
+    found = prove(model, chars, rule, text="", shortest=shortest).all
+    worst = f"worst margin {found.worst_margin:+.4f}"
+    return f"{found.right:,} of {found.total:,} contexts right, {worst}"
 
 
 def trained(path: Path | None) -> Shown:
@@ -123,8 +124,8 @@ def models(args: argparse.Namespace) -> list[Shown]:
         )
     for one, other in ((first, second), (second, first)):
         if one.rule is None and other.rule is not None:
-            one.rule = other.rule
-            one.proved = f"PyTorch: {verdict(one.model, one.chars, aab.Task('aab', other.rule))}."
+            one.rule, one.shortest = other.rule, other.shortest
+            one.proved = f"PyTorch: {verdict(one.model, one.chars, one.rule, one.shortest)}."
     return [first, second]
 
 

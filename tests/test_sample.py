@@ -380,7 +380,9 @@ def test_rules_of_ones_own(home: Path, call: Callable, refusal: Callable) -> Non
     assert by_hand(call, "abc", "--max-new-tokens", "9", "--prompt", "a").out == "aabaabcaab\n"
     Path("mine.yaml").write_text("chars: ab\nblock_size: 4\ndefault: a\nrules: {ac: b}\n")
     message = refusal(sample.main, "--handmade", "mine.yaml")
-    assert message == "sample.py: mine.yaml: rule 'ac' has 'c', which is not among the chars; add it\n"
+    assert message == (
+        "sample.py: mine.yaml: rule 'ac' has 'c', which is not among the chars; add it\n"
+    )
 
 
 def test_a_hand_set_model_as_a_checkpoint(home: Path, call: Callable, refusal: Callable) -> None:

@@ -14,6 +14,7 @@ from analysis.heads import look, through_ln_f
 from analysis.page.breaks import Break
 from analysis.page.pack import pack, rounded
 from analysis.proof import count_contexts, every_context
+from data.aab import Rule
 from data.tokenizer import CharTokenizer
 from generate import generate
 from model import GPT
@@ -28,7 +29,8 @@ class Shown:
 
     label, about: a name, and a sentence
     columns, units: names of the residual stream's columns and of the feed-forward's units, if any
-    rule, proved: what has to come after a context, and what Python found out about that
+    rule, shortest: what has to come after a context of at least so many characters
+    proved: what Python found out about that
     by_hand: whether its weights must stay as they are to the last bit
     """
 
@@ -38,7 +40,8 @@ class Shown:
     chars: str
     columns: list[str] | None = None
     units: list[str] | None = None
-    rule: Any = None
+    rule: Rule | None = None
+    shortest: int = 2
     proved: str = ""
     breaks: list[Break] = field(default_factory=list)
     by_hand: bool = False
@@ -85,23 +88,30 @@ def checks(model: GPT, chars: str, idx: Tensor) -> dict[str, Any]:
     }
 
 
-def contexts_of(chars: str, block_size: int, patterns: list[str]) -> list[str]:
-    """Every context of two characters or more; or MOST_TILES of them, the patterns and what is
-    drawn by length."""
-    if count_contexts(chars, block_size) <= MOST_TILES:
-        return every_context(chars, block_size)
-    draw, found = random.Random(1), {pattern for pattern in patterns if len(pattern) > 1}
+def contexts_of(chars: str, block_size: int, shortest: int, patterns: list[str]) -> list[str]:
+    """Every context of `shortest` characters or more; or MOST_TILES of them, the patterns and what
+    is drawn by length."""
+    if count_contexts(chars, block_size, shortest) <= MOST_TILES:
+        return every_context(chars, block_size, shortest)
+    draw, found = random.Random(1), {pattern for pattern in patterns if len(pattern) >= shortest}
     while len(found) < MOST_TILES:
-        found.add("".join(draw.choices(chars, k=draw.randint(2, block_size))))
+        found.add("".join(draw.choices(chars, k=draw.randint(shortest, block_size))))
     return sorted(found, key=lambda context: (len(context), context))
 
 
-def number(chars: str, block_size: int) -> str:
-    """How many contexts there are, in words."""
-    total = count_contexts(chars, block_size)
-    return (
-        f"about 10^{block_size * math.log10(len(chars)):.0f}" if total == math.inf else f"{total:,}"
-    )
+def task_of(shown: Shown) -> dict[str, Any]:
+    """The contexts with the answers that the rule gives, how many there are in all, and in words,
+    and what Python found."""
+    size = (shown.chars, shown.model.config.block_size, shown.shortest)
+    contexts, total = contexts_of(*size, shown.units or []), count_contexts(*size)
+    digits = shown.model.config.block_size * math.log10(len(shown.chars))
+    return {
+        "contexts": contexts,
+        "answers": "".join(map(shown.rule, contexts)),
+        "total": min(total, 1e15),
+        "totalText": f"about 10^{digits:.0f}" if total == math.inf else f"{total:,}",
+        "proved": shown.proved,
+    }
 
 
 def described(shown: Shown, prompt: Tensor, temperature: float) -> tuple[dict[str, Any], str]:
@@ -118,16 +128,6 @@ def described(shown: Shown, prompt: Tensor, temperature: float) -> tuple[dict[st
             " Its weights are rounded to float16, which changes no probability of the first text "
             f"by more than {change:.1g}."
         )
-    task = None
-    if shown.rule is not None:
-        contexts = contexts_of(shown.chars, model.config.block_size, shown.units or [])
-        task = {
-            "contexts": contexts,
-            "answers": "".join(map(shown.rule, contexts)),
-            "total": min(count_contexts(shown.chars, model.config.block_size), 1e15),
-            "totalText": number(shown.chars, model.config.block_size),
-            "proved": shown.proved,
-        }
     weights = packed.pop("weights")
     return {
         "label": shown.label,
@@ -135,7 +135,7 @@ def described(shown: Shown, prompt: Tensor, temperature: float) -> tuple[dict[st
         "packed": packed,
         "columns": shown.columns,
         "units": shown.units,
-        "task": task,
+        "task": None if shown.rule is None else task_of(shown),
         "breaks": [vars(each) for each in shown.breaks],
         "checks": checks(model, shown.chars, write_on(model, prompt, temperature)),
     }, weights
