@@ -78,9 +78,10 @@ def visit(browser: Browser, pages: Callable[..., Path]) -> Iterator[Callable[...
 
 
 def ready(page: Page) -> None:
-    """Wait until the page has done what it was asked to do."""
+    """Wait until the page has done what it was asked to do, and drawn it."""
     expect(page.locator("body")).not_to_have_class(re.compile("busy"), timeout=20_000)
     expect(page.locator("#status")).to_have_text("ready", timeout=20_000)
+    drawn(page)
 
 
 def drawn(page: Page) -> None:
