@@ -1,6 +1,5 @@
 """Write on: the next character from the scores, again and again, as ids and as text."""
 
-import copy
 import functools
 import itertools
 import operator
@@ -8,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.tokenizer import CharTokenizer
 from mixture import Mixture
-from model import GPT, Past
+from model import GPT, MultiHeadAttention, Past
 from system.device import autocast
 
 MANY = 1 << 28  # weights times positions: from there on bfloat16 is faster (benchmarks/README.md)
@@ -61,20 +60,19 @@ class Cache(Past):
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
-        self.kept: Tensor | None = None  # (2, B, H, block_size, D)
+        self.keys: Tensor | None = None  # (B, H, block_size, D), as the values
         self.ids: Tensor | None = None  # (B, T)
         self.latest: dict[int, Tensor] = {}  # what the last place so far had, each (B, 1, n)
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the next positions, each (B, H, t, D) -> those of all so far, (B, H, T, D)."""
         B, H, t, D = k.shape
-        if self.kept is None:
-            self.kept = k.new_empty(2, B, H, self.block_size, D)
+        if self.keys is None:
+            self.keys, self.values = (k.new_empty(B, H, self.block_size, D) for _ in range(2))
         start, self.length = self.length, self.length + t
-        self.kept[0, :, :, start : self.length] = k
-        self.kept[1, :, :, start : self.length] = v
-        k, v = self.kept[:, :, :, : self.length]
-        return k, v
+        self.keys.narrow(2, start, t).copy_(k)
+        self.values.narrow(2, start, t).copy_(v)
+        return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
 
     def context(self, idx: Tensor) -> Tensor:
         """The next ids (B, t) -> all so far (B, T), for a model that looks at them itself."""
@@ -93,12 +91,34 @@ def caches(model: GPT | Mixture) -> list[Cache]:
     return [Cache(model.config.block_size) for _ in model.blocks]
 
 
-def ready(model: GPT | Mixture) -> GPT | Mixture:
-    """A copy of the model that gathers the weights of its heads once, in evaluation mode."""
-    model = copy.deepcopy(model).eval()
-    for block in model.blocks:
-        block.attn.gathered = functools.cache(block.attn.gathered)
-    return model
+@functools.cache
+def direct(kind: type[nn.Module]) -> type[nn.Module]:
+    """The same kind of module, but a call is `forward` at once, without looking for hooks."""
+    return type(kind.__name__, (kind,), {"__call__": kind.forward})
+
+
+def ready(module: nn.Module) -> nn.Module | list:
+    """A copy of a model, or of a part of it, in evaluation mode, that writes faster.
+
+    It computes the same, by the same `forward`. But for one character, calls and attributes of
+    modules take longer than arithmetic; so a call looks for no hooks, weights and parts are plain
+    attributes, and the weights of the heads are gathered once.
+    """
+    copied = object.__new__(direct(type(module)))
+    parts = {name: ready(part) for name, part in module._modules.items()}
+    if isinstance(module, nn.ModuleList | nn.Sequential):
+        return list(parts.values())
+    tensors = {name: t.detach().clone() for name, t in tensors_of(module)}
+    copied.__dict__ = module.__dict__ | {"_modules": parts, "training": False} | parts | tensors
+    if isinstance(module, MultiHeadAttention):
+        copied.gathered = functools.cache(copied.gathered)
+    return copied
+
+
+def tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The weights and buffers of a module that stand in it and not in its parts, by name."""
+    named = itertools.chain(module._parameters.items(), module._buffers.items())
+    return ((name, tensor) for name, tensor in named if tensor is not None)
 
 
 @torch.inference_mode()
@@ -124,9 +144,10 @@ def generate(
     products in `dtype` where there are many. With window "half" a full context is cut to its last
     half instead, which is faster, and another text.
     """
-    size, model = model.config.block_size, ready(model)
+    size = model.config.block_size
     kept = size if window == "slide" else (size + 1) // 2
     products = idx.shape[0] * size * model.parameter_count()
+    model = ready(model)
     precision = autocast(idx.device, dtype if products >= MANY else torch.float32)
     context = unseen = idx[:, -size:]
     pasts = caches(model)

@@ -101,10 +101,12 @@ def causal_pattern(q: Tensor, k: Tensor) -> Tensor:
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor:
     """Mix the values by the causal pattern: q (..., t, D), k, v (..., T, D) -> (..., t, D).
 
-    Two kernels, one result: a GPU has a fused one; on a CPU plain batched products train faster.
+    Two kernels, one result: the fused one is faster on a GPU and for a single position; on a CPU
+    plain batched products train faster.
     """
-    if q.device.type != "cpu" and q.shape == k.shape:
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=True)
+    if q.shape[-2] == 1 or (q.device.type != "cpu" and q.shape == k.shape):
+        causal = q.shape == k.shape  # a single position may see all that came before it
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=causal)
     return dropout(causal_pattern(q, k), dropout_p) @ v
 
 
@@ -114,7 +116,9 @@ def dropout(x: Tensor, p: float) -> Tensor:
     As F.dropout, but on a CPU, where random numbers are what takes the time, four values share the
     64 bits of one: p is then met to 1/65536.
     """
-    if p == 0 or x.device.type != "cpu":
+    if p == 0:
+        return x
+    if x.device.type != "cpu":
         return F.dropout(x, p)
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     lanes = words.view(torch.int16)[: x.numel()].view(x.shape)  # each from -32768 to 32767
@@ -235,9 +239,9 @@ class MultiHeadAttention(nn.Module):
         """
         B, T, _ = x.shape
         qkv = F.linear(x, *self.gathered()).view(B, T, 3, len(self.heads), -1)
-        qk, v = qkv.permute(2, 0, 3, 1, 4).split((2, 1))  # (2, B, H, T, D), (1, B, H, T, D)
-        q, k = self.heads[0].rotate(qk, past.length)  # each (B, H, T, D)
-        k, v = past.extend(k, v[0])
+        qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, H, T, D)
+        q, k = self.heads[0].rotate(qkv[:2], past.length)  # each (B, H, T, D)
+        k, v = past.extend(k, qkv[2])
         dropout_p = self.dropout if self.training else 0.0
         y = causal_attention(q[..., -last:, :], k, v, dropout_p)  # (B, H, t, D)
         return self.proj(y.transpose(1, 2).flatten(2))

@@ -8,8 +8,7 @@ import torch
 import train
 from data import corpus
 from data.corpus import Corpus
-from system import config
-from system.device import keep_memory
+from system import config, device
 from system.settings import Config
 from training.parallel import ALONE
 from training.start import find_run, prepare
@@ -18,17 +17,20 @@ from training.trainer import Trainer
 SETTINGS = "tiny_shakespeare.yaml"
 
 
-def settings(overrides: Sequence[str], device: str) -> Config:
-    """The settings of the main job with some of them changed."""
-    return config.load(config.find(SETTINGS), overrides, use_gpu=device != "cpu")
+def settings(overrides: Sequence[str], name: str) -> Config:
+    """The settings of the main job with some of them changed, on the device called `name`."""
+    return config.load(config.find(SETTINGS), overrides, use_gpu=device.pick(name).type != "cpu")
 
 
-def trainer(overrides: Sequence[str], device: str) -> Trainer:
-    """A run of the main job with some settings changed, before its first step. Saves nothing."""
-    argv = ["--config", SETTINGS, "--device", device, "--overwrite", *overrides]
-    args, place = train.parser().parse_args(argv), torch.device(device)
-    keep_memory()
-    run_settings, folder = find_run(args, use_gpu=device != "cpu")
+def trainer(overrides: Sequence[str], name: str) -> Trainer:
+    """A run of the main job with some settings changed, before its first step. Saves nothing.
+
+    name: of the device, or auto
+    """
+    argv = ["--config", SETTINGS, "--device", name, "--overwrite", *overrides]
+    args, place = train.parser().parse_args(argv), device.pick(name)
+    device.keep_memory()
+    run_settings, folder = find_run(args, use_gpu=place.type != "cpu")
     run = prepare(args, run_settings, folder, place)
     run.connect(ALONE)
     return run

@@ -30,6 +30,20 @@ def text(model: GPT, idx: Tensor, *, seed: int = 1, **options: float | None) -> 
     return torch.stack(list(steps), dim=1)
 
 
+def watched(seen: list[tuple[int, torch.dtype]]) -> GPT:
+    """A model that notes how many characters each pass has, and in which type its scores come."""
+
+    class Watched(GPT):
+        def forward(self, idx: Tensor, *args: object, **options: object) -> Tensor:
+            logits = super().forward(idx, *args, **options)
+            seen.append((idx.shape[1], logits.dtype))
+            return logits
+
+    model = tiny_gpt()
+    model.__class__ = Watched
+    return model
+
+
 def greedy(model: GPT, idx: Tensor) -> Tensor:
     """The 9 likeliest ids in turn, by the naive loop."""
     for _ in range(9):
@@ -80,10 +94,9 @@ def test_text_equals_that_of_a_model_without_a_cache(
 def test_a_character_passes_once_while_there_is_room(
     T: int, window: str, passed: list[int]
 ) -> None:
-    model, seen = tiny_gpt(), []
-    model.wte.register_forward_hook(lambda module, args, out: seen.append(args[0].shape[1]))
-    text(model, prompt(T), window=window)
-    assert seen == passed
+    seen = []
+    text(watched(seen), prompt(T), window=window)
+    assert [characters for characters, _ in seen] == passed
 
 
 @pytest.mark.parametrize("T", [1, 5, 8])  # 8 and every end are longer than the context
@@ -156,19 +169,12 @@ def test_only_a_full_context_of_many_products_is_in_bfloat16(
 ) -> None:
     monkeypatch.setattr("generate.MANY", many)
     seen = []
-    forward = GPT.forward
-
-    def record(model: GPT, *args: object, **options: object) -> Tensor:
-        logits = forward(model, *args, **options)
-        seen.append(logits.dtype)
-        return logits
-
-    monkeypatch.setattr(GPT, "forward", record)
-    text(tiny_gpt(), prompt(T), dtype=torch.bfloat16)
-    assert seen == [torch.float32] * (9 - low) + [torch.bfloat16] * low
+    model = watched(seen)
+    text(model, prompt(T), dtype=torch.bfloat16)
+    assert [dtype for _, dtype in seen] == [torch.float32] * (9 - low) + [torch.bfloat16] * low
     seen.clear()
-    text(tiny_gpt(), prompt(T))
-    assert seen == [torch.float32] * 9
+    text(model, prompt(T))
+    assert [dtype for _, dtype in seen] == [torch.float32] * 9
 
 
 def test_exactly_k_survive_a_tie() -> None:
