@@ -14,7 +14,7 @@ from mixture import Mixture
 from model import GPT, MultiHeadAttention, Past
 from system.device import autocast
 
-MANY = 1 << 28  # weights times positions: from there on bfloat16 is faster (benchmarks/README.md)
+MANY = 1 << 27  # weights times positions: from there on bfloat16 is faster (benchmarks/README.md)
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -97,18 +97,20 @@ def direct(kind: type[nn.Module]) -> type[nn.Module]:
     return type(kind.__name__, (kind,), {"__call__": kind.forward})
 
 
-def ready(module: nn.Module) -> nn.Module | list:
+def ready(module: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module | list:
     """A copy of a model, or of a part of it, in evaluation mode, that writes faster.
 
     It computes the same, by the same `forward`. But for one character, calls and attributes of
     modules take longer than arithmetic; so a call looks for no hooks, weights and parts are plain
-    attributes, and the weights of the heads are gathered once.
+    attributes, the weights of the heads are gathered once, and those of the products are of the
+    type in which autocast would have them.
     """
     copied = object.__new__(direct(type(module)))
-    parts = {name: ready(part) for name, part in module._modules.items()}
+    parts = {name: ready(part, dtype) for name, part in module._modules.items()}
     if isinstance(module, nn.ModuleList | nn.Sequential):
         return list(parts.values())
-    tensors = {name: t.detach().clone() for name, t in tensors_of(module)}
+    kept = dtype if isinstance(module, nn.Linear) else None
+    tensors = {name: t.detach().clone().to(kept) for name, t in tensors_of(module)}
     copied.__dict__ = module.__dict__ | {"_modules": parts, "training": False} | parts | tensors
     if isinstance(module, MultiHeadAttention):
         copied.gathered = functools.cache(copied.gathered)
@@ -146,15 +148,17 @@ def generate(
     """
     size = model.config.block_size
     kept = size if window == "slide" else (size + 1) // 2
-    products = idx.shape[0] * size * model.parameter_count()
-    model = ready(model)
-    precision = autocast(idx.device, dtype if products >= MANY else torch.float32)
+    if idx.shape[0] * size * model.parameter_count() < MANY:
+        dtype = torch.float32
+    whole = ready(model, dtype)
+    model = whole if dtype == torch.float32 else ready(model)
+    precision = autocast(idx.device, dtype)
     context = unseen = idx[:, -size:]
     pasts = caches(model)
     for _ in range(max_new_tokens):
         if unseen.shape[1] == size:  # all at once, and the next character moves all of it
             with precision:
-                logits = model(unseen, last=1)  # (B, 1, V)
+                logits = whole(unseen, last=1)  # (B, 1, V)
         else:
             logits = model(unseen, pasts, last=1)
         new = choose(logits[:, 0], generator, temperature=temperature, top_k=top_k, top_p=top_p)

@@ -101,13 +101,19 @@ def causal_pattern(q: Tensor, k: Tensor) -> Tensor:
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor:
     """Mix the values by the causal pattern: q (..., t, D), k, v (..., T, D) -> (..., t, D).
 
-    Two kernels, one result: the fused one is faster on a GPU and for a single position; on a CPU
-    plain batched products train faster.
+    Two kernels, one result. The fused one is faster, but not on a CPU in training with bfloat16 or
+    with dropout: there plain batched products are, up to five times (docs/training.md).
     """
-    if q.shape[-2] == 1 or (q.device.type != "cpu" and q.shape == k.shape):
-        causal = q.shape == k.shape  # a single position may see all that came before it
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=causal)
+    t, T = q.shape[-2], k.shape[-2]
+    slow = q.device.type == "cpu" and (q.dtype != torch.float32 or dropout_p > 0)
+    if t == 1 or (t == T and not (slow and q.requires_grad)):
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=t == T)
     return dropout(causal_pattern(q, k), dropout_p) @ v
+
+
+def tail(x: Tensor, n: int) -> Tensor:
+    """The last n positions of x (..., T, C), or all of them for 0."""
+    return x[..., -n:, :] if n else x
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
@@ -243,7 +249,7 @@ class MultiHeadAttention(nn.Module):
         q, k = self.heads[0].rotate(qkv[:2], past.length)  # each (B, H, T, D)
         k, v = past.extend(k, qkv[2])
         dropout_p = self.dropout if self.training else 0.0
-        y = causal_attention(q[..., -last:, :], k, v, dropout_p)  # (B, H, t, D)
+        y = causal_attention(tail(q, last), k, v, dropout_p)  # (B, H, t, D)
         return self.proj(y.transpose(1, 2).flatten(2))
 
     def contributions(self, x: Tensor) -> Tensor:
@@ -323,9 +329,9 @@ class Block(nn.Module):
         """x (B, T, C) of the positions that come after `past` -> (B, t, C), t as in attention."""
         read = last and last + self.shift.reach  # the feed-forward reads one place before, too
         attended = self.attn(self.shift(self.ln_1(x), past, 0), past, read)
-        x = x[:, -read:] + self.drop(attended)  # -0 is 0: all
+        x = tail(x, read) + self.drop(attended)
         x = x + self.drop(self.ffwd(self.shift(self.ln_2(x), past, 1)))
-        return x[:, -last:]
+        return tail(x, last)
 
 
 class Positions(nn.Embedding):
