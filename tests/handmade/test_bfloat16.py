@@ -77,7 +77,7 @@ def test_copying_in_a_long_window(whole: bool) -> None:
 
 
 def test_copying_in_training() -> None:
-    """Scores are rounded, too. Places differ by 32, and from 8192 on bfloat16 goes in steps of 64."""
+    """Scores are rounded, too: places differ by 32, and bfloat16 from 8192 on by steps of 64."""
     texts = ["".join(random.Random(seed).choices("ab", k=128)) for seed in range(20)]
     for T, most, least in ((63, 0, 0), (128, 2560, 100)):
         rule = Copying("ab", T)
