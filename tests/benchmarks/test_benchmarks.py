@@ -32,6 +32,7 @@ from benchmarks import (
     nanogpt,
     ngram_weights,
     ours,
+    page_speed,
     sample_speed,
     startup,
     time_to_loss,
@@ -41,7 +42,8 @@ from data import tiny_shakespeare
 from data.corpus import eval_windows
 from system.checkpoint import Checkpoint
 from system.errors import Fault, UserError
-from tests.helpers import runs
+from tests.helpers import ROOT, runs
+from tests.helpers.browser import chromium
 from tests.helpers.runs import contents
 from tests.helpers.tiny import tiny_gpt
 from training.trainer import cross_entropy
@@ -118,6 +120,13 @@ def peer(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / "text.txt").write_text(TEXT)
     monkeypatch.setattr(tiny_shakespeare, "fetch", lambda: home / "text.txt")
     return home / "peer"
+
+
+def shown(script: str, peer: Path) -> list[str]:
+    """The options that benchmarks/README.md shows for a script, with the peer as the checkout."""
+    text = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+    [line] = re.findall(rf"^    python -m benchmarks\.{script}\b([^#\n]*)", text, re.MULTILINE)
+    return [*line.replace("~/nanoGPT", str(peer)).split(), "--out", "out"]
 
 
 @pytest.fixture
@@ -334,6 +343,32 @@ def test_a_run_of_ours_with_counts(peer: Path, monkeypatch: pytest.MonkeyPatch) 
     assert found["counts alone"]["points"] == found["a: counted and trained"]["points"][:1]
 
 
+def test_time_to_loss(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the page shows it, with runs that end at once."""
+
+    def our_curve(place: torch.device, overrides: tuple[str, ...], seed: int) -> dict:
+        return a_run(1, 1.5, (2, 1.6), (9, 1.4 + seed / 100))
+
+    monkeypatch.setattr(time_to_loss, "our_curve", our_curve)
+    monkeypatch.setattr(time_to_loss, "their_curve", lambda path, place: a_run(3, 2, (9, 1.9)))
+    status, out, err = call(time_to_loss.main, *shown("time_to_loss", peer))
+    assert (status, err) == (0, "")
+    assert "nanoGPT, run 3: val_loss 1.9000 after 12 s" in out
+    assert "as shipped, run 2: val_loss 1.4200 after 10 s" in out
+    assert Path("out/time_to_loss.md").read_text() in out
+
+
+def test_the_speed_of_the_page(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    with chromium():  # or skip
+        pass
+    monkeypatch.setattr(page_speed, "SHAPES", {"wee": {**SHAPE, "block_size": 6}})
+    argv = [word for word in shown("page_speed", peer) if word not in ("--out", "out")]
+    status, out, err = call(page_speed.main, *argv, "--rounds", 1, "--characters", 30)
+    assert (status, err) == (0, "")
+    _, weights, size, speed = cells(out[out.index("| model") :])[1]
+    assert (int(weights.replace(",", "")), size) == (1832, "0.1 MB") and int(speed) > 0
+
+
 def test_the_ablation(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it on a short text; the mixtures again, one place after the other."""
     small = [f"model.{name}={value}" for name, value in SHAPE.items()]
@@ -346,7 +381,7 @@ def test_the_ablation(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatc
     trainers = []
     train = ablation.train
     monkeypatch.setattr(ablation, "train", lambda *a: trainers.append(train(*a)) or trainers[-1])
-    argv = ("--device", "cpu", "--seeds", 2, "--steps", 3, "--out", "out")
+    argv = (*shown("ablation", peer), "--seeds", 2, "--steps", 3)
     status, out, err = call(ablation.main, *argv)
     assert (status, err) == (0, "")
     found = json.loads(Path("out/ablation.json").read_text())
@@ -382,7 +417,7 @@ def test_the_ablation(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatc
 
 
 def test_ngrams_as_weights(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    status, _, err = call(ngram_weights.main, "--device", "cpu", "--out", "out")
+    status, _, err = call(ngram_weights.main, *shown("ngram_weights", peer))
     assert (status, err) == (0, "") and not Path("out/ngram_weights.png").exists()
     orders = json.loads(Path("out/ngram_weights.json").read_text())["orders"]
     assert [found["order"] for found in orders] == [2, 3, 4, 5]
@@ -515,7 +550,7 @@ def test_speed_of_training(peer: Path, call: Callable, monkeypatch: pytest.Monke
     monkeypatch.setattr(train_speed, "PEAK_SIZE", 8)
     monkeypatch.setattr(train_speed, "SHAPES", {"small": SHAPE, "baby": {**SHAPE, "n_layer": 3}})
     monkeypatch.setattr(train_speed, "BATCH_SIZE", {"small": 3, "baby": 5})
-    argv = ("--rounds", 4, "--device", "cpu", "--out", "out", "--nanogpt", peer)
+    argv = (*shown("train_speed", peer), "--rounds", 4)
     before = contents(peer)
     status, out, err = call(train_speed.main, *argv)
     assert (status, err, contents(peer)) == (0, "", before)
@@ -550,7 +585,7 @@ def test_speed_of_writing(peer: Path, call: Callable, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sample_speed, "their_side", parrot)
     monkeypatch.setattr(sample_speed, "SHAPES", {"small": SHAPE})
     monkeypatch.setattr(sample_speed, "JOBS", jobs)
-    argv = ("--rounds", 1, "--device", "cpu", "--out", "out", "--nanogpt", peer)
+    argv = (*shown("sample_speed", peer), "--rounds", 1)
     before = contents(peer)
     status, out, err = call(sample_speed.main, *argv)
     assert (status, err, contents(peer)) == (0, "", before)
@@ -569,7 +604,7 @@ def test_whole_processes(peer: Path, call: Callable, monkeypatch: pytest.MonkeyP
         return {job: line for job, line in jobs if not any(name in job for name in left_out)}
 
     monkeypatch.setattr(startup, "jobs", some)
-    argv = ("--rounds", 1, "--device", "cpu", "--out", "out", "--nanogpt", peer)
+    argv = (*shown("startup", peer), "--rounds", 1)
     before = contents(peer)
     status, out, err = call(startup.main, *argv)
     assert (status, err, contents(peer)) == (0, "", before)
