@@ -1,5 +1,6 @@
 """Write on: the next character from the scores, again and again, as ids and as text."""
 
+import dataclasses
 import functools
 import itertools
 import operator
@@ -7,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.tokenizer import CharTokenizer
 from mixture import Mixture
-from model import GPT, MultiHeadAttention, Past
+from model import GPT, MultiHeadAttention, Past, Rotary, tail, turned
 from system.device import autocast
 
 MANY = 1 << 27  # weights times positions: from there on bfloat16 is faster (benchmarks/README.md)
@@ -86,9 +88,55 @@ class Cache(Past):
         return torch.cat((first, x[:, :-1]), dim=1)
 
 
+class Rolling(Cache):
+    """Keeps the latest `window` places, in room for twice as many.
+
+    Rotary scores depend on distance alone. So where the room ends, the later half becomes the
+    first one, with its keys turned back by as many places.
+    """
+
+    def __init__(self, window: int, rotary: Rotary) -> None:
+        super().__init__(2 * window)
+        self.window, self.rotary = window, rotary
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the next positions, each (B, H, t, D) -> those of the window."""
+        k, v = super().extend(k, v)
+        return tail(k, self.window), tail(v, self.window)
+
+    def context(self, idx: Tensor) -> Tensor:
+        """The next ids (B, t) -> those of the window (B, T)."""
+        self.ids = super().context(idx)[:, -self.window :]
+        return self.ids
+
+    def make_room(self) -> None:
+        """Before the next position, go back to the first half if the room is full."""
+        if self.length == self.block_size:
+            self.length = size = self.window
+            keys, values = self.keys[:, :, size:], self.values[:, :, size:]
+            back = keys * self.rotary.cos[size] - turned(keys) * self.rotary.sin[size]
+            self.keys, self.values = (F.pad(kept, (0, 0, 0, size)) for kept in (back, values))
+
+
 def caches(model: GPT | Mixture) -> list[Cache]:
     """An empty cache for each block."""
     return [Cache(model.config.block_size) for _ in model.blocks]
+
+
+def rolling(model: GPT | Mixture) -> list[Rolling]:
+    """Let a `ready` model with rotary positions go on past its window: an empty cache each block.
+
+    Raises ValueError where positions are learned: there is none for what comes after the last.
+    """
+    gpt = model.gpt if isinstance(model, Mixture) else model
+    config, size = gpt.config, gpt.config.block_size
+    if config.position != "rotary":
+        raise ValueError("the window rolls only where positions are rotary")
+    rotary = ready(Rotary(2 * size, config.head_size).to(gpt.wte.weight.device))
+    gpt.config = dataclasses.replace(config, block_size=2 * size)
+    for block in gpt.blocks:
+        block.attn.heads[0].rotate = rotary
+    return [Rolling(size, rotary) for _ in gpt.blocks]
 
 
 @functools.cache
@@ -133,7 +181,7 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    window: Literal["slide", "half"] = "slide",
+    window: Literal["slide", "half", "roll"] = "slide",
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[Tensor]:
     """Continue each row of idx (B, T), T >= 1, yielding the new ids (B,) of each place in turn.
@@ -144,7 +192,10 @@ def generate(
     While the context fills, each character passes through the model once, in float32. After that
     every new one moves all others to another place, and the whole context is computed again, with
     products in `dtype` where there are many. With window "half" a full context is cut to its last
-    half instead, which is faster, and another text.
+    half instead, which is faster, and another text. With "roll" each character passes once for
+    good and keeps what it made of what has left the window since, which is another text, too.
+
+    Raises ValueError where a window cannot roll, because positions are learned.
     """
     size = model.config.block_size
     kept = size if window == "slide" else (size + 1) // 2
@@ -154,16 +205,23 @@ def generate(
     model = whole if dtype == torch.float32 else ready(model)
     precision = autocast(idx.device, dtype)
     context = unseen = idx[:, -size:]
-    pasts = caches(model)
+    pasts = rolling(model) if window == "roll" else caches(model)
     for _ in range(max_new_tokens):
-        if unseen.shape[1] == size:  # all at once, and the next character moves all of it
+        if (
+            unseen.shape[1] == size and window != "roll"
+        ):  # all at once, and the next character moves all of it
             with precision:
                 logits = whole(unseen, last=1)  # (B, 1, V)
         else:
             logits = model(unseen, pasts, last=1)
         new = choose(logits[:, 0], generator, temperature=temperature, top_k=top_k, top_p=top_p)
         yield new[:, 0]
-        unseen, context = new, torch.cat((context, new), dim=1)
+        unseen = new
+        if window == "roll":
+            for past in pasts:
+                past.make_room()
+            continue
+        context = torch.cat((context, new), dim=1)
         if context.shape[1] > size:
             unseen = context = context[:, -kept:]
             pasts = caches(model)

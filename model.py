@@ -166,6 +166,11 @@ class Past:
 NO_PAST = Past()
 
 
+def turned(x: Tensor) -> Tensor:
+    """Each channel's partner in its place: the halves of x (..., D) change sides."""
+    return x.roll(x.shape[-1] // 2, dims=-1)
+
+
 class Rotary(nn.Module):
     """Turn channel pairs (j, j + D/2) by an angle that grows with position.
 
@@ -183,9 +188,9 @@ class Rotary(nn.Module):
         self.register_buffer("sin", torch.cat((-sin, sin), dim=1), persistent=False)
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
-        T, D = x.shape[-2:]
+        T = x.shape[-2]
         cos, sin = (part[start : start + T].to(x.dtype) for part in (self.cos, self.sin))  # (T, D)
-        return torch.addcmul(x * cos, x.roll(D // 2, dims=-1), sin)
+        return torch.addcmul(x * cos, turned(x), sin)
 
 
 class NoRotary(nn.Module):

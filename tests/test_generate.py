@@ -99,6 +99,38 @@ def test_a_character_passes_once_while_there_is_room(
     assert [characters for characters, _ in seen] == passed
 
 
+def banded(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor:
+    """Attention to the last 6 places, over all of a text at once."""
+    back = torch.arange(q.shape[-2])[:, None] - torch.arange(k.shape[-2])
+    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill((back < 0) | (back > 5), -torch.inf)
+    return scores.softmax(dim=-1) @ v
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.7])
+@pytest.mark.parametrize("T", [1, 4, 6, 20])
+def test_a_window_that_rolls_is_a_band_over_all_of_the_text(
+    T: int, shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights with angles for 99 places, and all of them computed at once."""
+    model, idx = tiny_gpt(position="rotary", shift=shift), prompt(T)
+    generator = torch.Generator().manual_seed(1)
+    written = torch.stack(list(generate(model, idx, 60, generator, window="roll")), dim=1)
+    wide = tiny_gpt(position="rotary", shift=shift, block_size=99)
+    monkeypatch.setattr("model.causal_attention", banded)
+    context, generator = idx[:, -6:], torch.Generator().manual_seed(1)
+    for new in written.T:
+        logits = wide(context)[:, -1]
+        expected = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
+        assert torch.equal(new, expected[:, 0])
+        context = torch.cat((context, expected), dim=1)
+    assert len(written.unique()) > 5
+
+
+def test_learned_positions_do_not_roll() -> None:
+    with pytest.raises(ValueError, match="only where positions are rotary"):
+        text(tiny_gpt(position="learned"), prompt(3), window="roll")
+
+
 @pytest.mark.parametrize("T", [1, 5, 8])  # 8 and every end are longer than the context
 @pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 1e-9}, {"top_k": 1}])
 def test_greedy_text_equals_the_naive_loop(T: int, options: dict[str, float]) -> None:

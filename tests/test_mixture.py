@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data.ngrams import Counts, Ngrams, count, pack
-from generate import caches, generate
+from generate import caches, generate, ready, rolling
 from mixture import Mixture, fit_shares, load
 from model import GPT
 from system.checkpoint import Checkpoint
@@ -242,3 +242,21 @@ def test_damaged_counts_are_one_sentence(saved: Checkpoint, damage: Callable) ->
     message = str(caught.value)
     assert message.startswith("the checkpoint's counts are damaged (")
     assert message.endswith("); name another checkpoint") and "\n" not in message
+
+
+def test_a_mixture_rolls_with_its_window() -> None:
+    """Its GPT as it rolls alone, and the counts asked for the last characters of the text."""
+    mixture, context = tiny_mixture(), windows(3)
+    steps = generate(mixture, context, 40, torch.Generator(), temperature=0, window="roll")
+    gpt, unseen = ready(mixture.gpt), context
+    pasts = rolling(gpt)
+    for new in steps:
+        with torch.inference_mode():
+            net = gpt(unseen, pasts, last=1).softmax(dim=-1)
+            counted, known = mixture.counts.probs(context[:, -BLOCK:], last=1)
+        probs = torch.lerp(net, counted, mixture.shares[known][..., None])
+        assert torch.equal(new, probs[:, -1].argmax(dim=-1))
+        context, unseen = torch.cat((context, new[:, None]), dim=1), new[:, None]
+        for past in pasts:
+            past.make_room()
+    assert len(context.unique()) > 3

@@ -92,6 +92,20 @@ def test_the_window(write: Callable, saved: Checkpoint) -> None:
     assert write(*greedily, "--window", "slide").out == write(*greedily).out
 
 
+def test_a_window_that_rolls(write: Callable, saved: Checkpoint) -> None:
+    size = saved.model.block_size
+    greedily = ("--prompt", "bad egg"[-size:], "--temperature", "0", "--window")
+    short, long = ("--max-new-tokens", "1"), ("--max-new-tokens", str(5 * size))
+    assert write(*greedily, "roll", *short).out == write(*greedily, "slide", *short).out
+    assert len(write(*greedily, "roll", *long).out) > 5 * size
+
+
+def test_learned_positions_cannot_roll(refusal: Callable[..., str]) -> None:
+    said = refusal(sample.main, "--handmade", "--window", "roll")
+    assert "--window roll takes rotary positions, and those of one-head" in said
+    assert "use --window half" in said
+
+
 def test_limits(write: Callable) -> None:
     def text(*settings: str) -> str:
         return write("--max-new-tokens", "50", *settings).out
