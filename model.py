@@ -102,7 +102,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) ->
     """Mix the values by the causal pattern: q (..., t, D), k, v (..., T, D) -> (..., t, D).
 
     Two kernels, one result. The fused one is faster, but not on a CPU in training with bfloat16 or
-    with dropout: there plain batched products are, up to five times (docs/training.md).
+    with dropout: there plain batched products are, up to five times (benchmarks/README.md).
     """
     t, T = q.shape[-2], k.shape[-2]
     slow = q.device.type == "cpu" and (q.dtype != torch.float32 or dropout_p > 0)

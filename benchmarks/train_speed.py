@@ -37,12 +37,13 @@ SHAPES = {
     "baby": {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 256, "dropout": 0.2},
 }
 BATCH_SIZE = {"small": 12, "baby": 64}
-# what is changed in the settings to train as nanoGPT does: the same optimizer at every shape
-ADAMW = ("optim.optimizer=adamw",)
+# what is changed in the settings to train as nanoGPT does: no counts, one optimizer at every shape
+PLAIN = ("memory.order=0", "memory.teach=0")
+ADAMW = (*PLAIN, "optim.optimizer=adamw")
 VARIANTS = {
     "ours": ADAMW,
     "ours, compiled": (*ADAMW, "train.compile=true"),
-    "ours, Muon": ("optim.optimizer=muon",),
+    "ours, Muon": (*PLAIN, "optim.optimizer=muon"),
 }
 THEIRS = "nanoGPT"
 PEAK_SIZE = 1536  # rows and columns of the matrices whose product is the peak
