@@ -46,7 +46,11 @@ def parser() -> Parser:
     add("--order", type=bounded(int, 2, 20), default=3, metavar="N", help=longest)
     second = "a second model, a path or the name of a hand-set one, beside the first"
     add("--against", metavar="PATH", help=second)
-    add("--prompt", metavar="TEXT", help="text to begin with; default: a newline, or a short one")
+    add(
+        "--prompt",
+        metavar="TEXT",
+        help="text to begin with; default: a newline, or the first character",
+    )
     out = "the file to write; default: page.html"
     add("--out", type=Path, metavar="FILE", default=Path("page.html"), help=out)
     return p
