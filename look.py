@@ -41,9 +41,9 @@ def parser() -> Parser:
     names = ", ".join((*handmade.MODELS, handmade.NGRAM, *rules.examples()))
     by_hand = f"weights set by hand: {names}, or a rule file; default: one-head"
     add("--handmade", nargs="?", const="one-head", metavar="NAME", help=by_hand)
-    add("--data", metavar="NAME", default="tiny_shakespeare", help="text that ngram counts")
+    add("--data", metavar="NAME", help="text that ngram counts; default: tiny_shakespeare")
     longest = "longest stretch of characters that ngram counts; default: 3"
-    add("--order", type=bounded(int, 2, 20), default=3, metavar="N", help=longest)
+    add("--order", type=bounded(int, 2, 20), metavar="N", help=longest)
     second = "a second model, a path or the name of a hand-set one, beside the first"
     add("--against", metavar="PATH", help=second)
     add(
@@ -59,9 +59,10 @@ def parser() -> Parser:
 def by_hand(name: str, args: argparse.Namespace) -> Shown:
     """The hand-set model called `name`, with what its weights mean. Raises UserError."""
     if name == handmade.NGRAM:
-        saved = handmade.load_ngrams(args.data, args.order)
-        about = f"Counts of {args.data} to order {args.order}, as weights that nobody trained."
-        label = f"ngram of order {args.order}"
+        dataset, order = args.data or "tiny_shakespeare", args.order or 3
+        saved = handmade.load_ngrams(dataset, order)
+        about = f"Counts of {dataset} to order {order}, as weights that nobody trained."
+        label = f"ngram of order {order}"
         return Shown(label, about, saved.build(), saved.chars, by_hand=True)
     saved, rule, task = handmade.load(name), handmade.rule_of(name), handmade.task_of(name)
     model = saved.build()
@@ -113,6 +114,9 @@ def models(args: argparse.Namespace) -> list[Shown]:
     """The models that `args` name, one or two. Raises UserError."""
     if args.ckpt is not None and args.handmade is not None:
         raise UserError("--ckpt and --handmade exclude each other; name the second with --against")
+    counted = [f"--{name}" for name in ("data", "order") if vars(args)[name] is not None]
+    if counted and handmade.NGRAM not in (args.handmade, args.against):
+        raise UserError(f"{' and '.join(counted)} go with --handmade {handmade.NGRAM}; add it")
     first = (
         by_hand(args.handmade, args) if args.handmade is not None else trained(args.ckpt or None)
     )
@@ -144,7 +148,7 @@ def command(args: argparse.Namespace) -> int:
             raise UserError("--prompt is empty; give at least one character")
     except UnknownCharacters as error:
         raise UserError(f"the prompt has {error} to this model; leave it out") from None
-    temperature = 0 if shown[0].by_hand else 0.8
+    temperature = 0 if shown[0].by_hand and shown[0].rule is not None else 0.8
     sides, weights = [], []
     for each in shown:
         idx = CharTokenizer(each.chars).encode(prompt).long()

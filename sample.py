@@ -191,7 +191,7 @@ def command(args: argparse.Namespace) -> int:
     writer = source(args)
     if args.window == "roll" and writer.model.config.position != "rotary":
         raise UserError(
-            "--window roll takes rotary positions, and this model has learned ones; use --window half"
+            "--window roll takes rotary positions, and this model has learned ones; use half"
         )
     idx = read_prompt(args, writer.tokenizer)
     check_output(writer.tokenizer.chars)

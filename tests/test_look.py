@@ -109,6 +109,7 @@ REFUSED = [
     (("--ckpt", "ODD", "--against", "one-head"), "--against one-head knows 2 characters"),
     (("--ckpt", "FOLDER"), "is a model of Hugging Face's format"),
     (("--handmade", "--order", "1"), "must be at least 2"),
+    (("--handmade", "--order", "4"), "--order go with --handmade ngram; add it"),
 ]
 
 

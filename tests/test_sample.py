@@ -103,7 +103,7 @@ def test_a_window_that_rolls(write: Callable, saved: Checkpoint) -> None:
 def test_learned_positions_cannot_roll(refusal: Callable[..., str]) -> None:
     said = refusal(sample.main, "--handmade", "--window", "roll")
     assert "--window roll takes rotary positions, and this model has learned ones" in said
-    assert "use --window half" in said
+    assert "use half" in said
 
 
 def test_limits(write: Callable) -> None:
