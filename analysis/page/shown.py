@@ -6,7 +6,6 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,11 +49,6 @@ class Shown:
 def base64_of(values: Tensor) -> str:
     """Little-endian float32 as base64."""
     return base64.b64encode(values.float().contiguous().numpy().astype("<f4")).decode()
-
-
-def numbers_of(text: str) -> np.ndarray:
-    """What `base64_of` was given, laid out flat."""
-    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
 
 
 def write_on(model: GPT, idx: Tensor, temperature: float) -> Tensor:

@@ -51,10 +51,6 @@ class Side {
     this.edits = [];
   }
 
-  get changed() {
-    return this.edits.length > 0;
-  }
-
   /** How far this engine is from what PyTorch computed: logits, attention, and what heads add.
    *
    * Returns {off, allowed}: the largest difference, relative to the largest value where that is
