@@ -105,15 +105,17 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) ->
     with dropout: there plain batched products are, up to five times (benchmarks/README.md).
     """
     t, T = q.shape[-2], k.shape[-2]
+    if t == 1:  # the last position looks everywhere
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p)
     slow = q.device.type == "cpu" and (q.dtype != torch.float32 or dropout_p > 0)
-    if t == 1 or (t == T and not (slow and q.requires_grad)):
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=t == T)
+    if t == T and not (slow and q.requires_grad):
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=True)
     return dropout(causal_pattern(q, k), dropout_p) @ v
 
 
 def tail(x: Tensor, n: int) -> Tensor:
     """The last n positions of x (..., T, C), or all of them for 0."""
-    return x[..., -n:, :] if n else x
+    return x[..., -n:, :] if 0 < n < x.shape[-2] else x
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
