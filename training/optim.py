@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from model import GPT
+from system.device import has_bfloat16
 from system.settings import OptimConfig
 
 EPS = 1e-8  # of AdamW, as torch has it
@@ -174,11 +175,14 @@ class Muon(Part):
     The same updates as `torch.optim.Muon`, but all matrices of a shape are one stack, so that a
     model of many small heads takes a handful of matrix products a step and not hundreds.
     Tall matrices are stacked transposed. The momentum of a stack is the state of its first matrix.
+    Products are in bfloat16 where the hardware has it: where it has not, they take 30 times longer
+    than in float32, and that would be most of a step.
     """
 
     def __init__(self, groups: list[dict], *, momentum: float) -> None:
         super().__init__(groups)
         self.momentum = momentum
+        self.dtype = torch.bfloat16 if has_bfloat16(self.params[0].device) else torch.float32
         self.stacks: list[tuple[int, list[nn.Parameter], dict]] = []  # place of the first, all
         start = 0
         for group in groups:
@@ -201,7 +205,7 @@ class Muon(Part):
             lr = share * group["lr"]
             grads = stack([p.grad for p in params])
             momentum = self.state[first]["momentum"].lerp_(grads, 1 - self.momentum)
-            updates = newton_schulz(grads.lerp_(momentum, self.momentum))  # Nesterov's
+            updates = newton_schulz(grads.lerp_(momentum, self.momentum), self.dtype)  # Nesterov's
             for p, update in zip(params, updates, strict=True):
                 ratio = math.sqrt(max(1.0, p.shape[0] / p.shape[1]))
                 p.mul_(1 - lr * group["weight_decay"])
@@ -218,14 +222,14 @@ def stack(matrices: Sequence[Tensor]) -> Tensor:
     return torch.stack([m.mT if is_tall(m) else m for m in matrices])
 
 
-def newton_schulz(x: Tensor) -> Tensor:
+def newton_schulz(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Push all singular values of each matrix of a stack (n, rows, columns) towards 1.
 
-    Five steps of a quintic iteration in bfloat16. The coefficients are Keller Jordan's, chosen
-    for the steepest slope at zero: kellerjordan.github.io/posts/muon.
+    Five steps of a quintic iteration in `dtype`; eight bits are enough. The coefficients are Keller
+    Jordan's, chosen for the steepest slope at zero: kellerjordan.github.io/posts/muon.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = x.bfloat16()
+    x = x.to(dtype)
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(5):
         gram = x @ x.mT  # (..., m, m)

@@ -106,17 +106,39 @@ def test_adamw_is_pytorchs_to_the_bit() -> None:
         assert list(state) == list(other) and all(map(torch.equal, state.values(), other.values()))
 
 
-def test_newton_schulz_keeps_directions_and_evens_out_lengths() -> None:
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.bfloat16, ROUNDING), (torch.float32, 1e-5)])
+def test_newton_schulz_bends_each_singular_value(dtype: torch.dtype, atol: float) -> None:
     x = torch.randn(5, 4, 9, generator=torch.Generator().manual_seed(2))
-    u, _, vh = torch.linalg.svd(x, full_matrices=False)
-    y = newton_schulz(x)
-    lengths = (u.mT @ y.float() @ vh.mT).diagonal(dim1=-2, dim2=-1)  # 1, were y = u vh
-    assert lengths.min() > 0.5
-    assert lengths.max() < 1.5
-    torch.testing.assert_close(u * lengths[:, None] @ vh, y.float(), rtol=0, atol=ROUNDING)
-    assert torch.equal(newton_schulz(x * 2**20), y)
-    assert torch.equal(newton_schulz(x * 2**-20), y)
-    assert newton_schulz(x * 0).count_nonzero() == 0
+    u, lengths, vh = torch.linalg.svd(x.double(), full_matrices=False)
+    lengths = lengths / lengths.norm(dim=1, keepdim=True)
+    for _ in range(5):
+        lengths = 3.4445 * lengths - 4.7750 * lengths**3 + 2.0315 * lengths**5
+    assert 0.5 < lengths.min() < lengths.max() < 1.5
+    y = newton_schulz(x, dtype)
+    assert y.dtype == dtype
+    torch.testing.assert_close(u * lengths[:, None] @ vh, y.double(), rtol=0, atol=atol)
+    assert torch.equal(newton_schulz(x * 2**20, dtype), y)
+    assert torch.equal(newton_schulz(x * 2**-20, dtype), y)
+    assert newton_schulz(x * 0, dtype).count_nonzero() == 0
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_muon_multiplies_in_what_the_hardware_has(
+    monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.setattr("training.optim.has_bfloat16", lambda device: there)
+    seen = []
+
+    def watch(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        seen.append(dtype)
+        return newton_schulz(x, dtype)
+
+    monkeypatch.setattr("training.optim.newton_schulz", watch)
+    model = model_of_all_roles()
+    optimizer = Optimizer(model, OptimConfig(optimizer="muon", **CONFIG))
+    train(model, range(2), lambda step: optimizer.step(1.0))
+    assert set(seen) == {torch.bfloat16 if there else torch.float32}
+    assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
 def test_every_weight_has_one_role() -> None:
