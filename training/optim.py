@@ -175,8 +175,8 @@ class Muon(Part):
     The same updates as `torch.optim.Muon`, but all matrices of a shape are one stack, so that a
     model of many small heads takes a handful of matrix products a step and not hundreds.
     Tall matrices are stacked transposed. The momentum of a stack is the state of its first matrix.
-    Products are in bfloat16 where the hardware has it: where it has not, they take 30 times longer
-    than in float32, and that would be most of a step.
+    Products are in bfloat16 where the hardware has it. Where it is emulated, as on a CPU with AVX2
+    alone, that would take most of a step (benchmarks/README.md).
     """
 
     def __init__(self, groups: list[dict], *, momentum: float) -> None:
