@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.ngrams import Ngrams
 from data.tokenizer import CharTokenizer
 from mixture import Mixture
 from model import GPT, MultiHeadAttention, Past, Rotary, tail, turned
@@ -62,9 +63,9 @@ class Cache(Past):
     """Keeps what one block computed, so that each character passes through it once."""
 
     def __init__(self, block_size: int) -> None:
-        self.block_size = block_size
+        self.block_size = self.window = block_size
         self.keys: Tensor | None = None  # (B, H, block_size, D), as the values
-        self.ids: Tensor | None = None  # (B, T)
+        self.nodes: Tensor | None = None  # contexts that counts know at the last place, (B, L)
         self.latest: dict[int, Tensor] = {}  # what the last place so far had, each (B, 1, n)
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,16 +78,21 @@ class Cache(Past):
         self.values.narrow(2, start, t).copy_(v)
         return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
 
-    def context(self, idx: Tensor) -> Tensor:
-        """The next ids (B, t) -> all so far (B, T), for a model that looks at them itself."""
-        self.ids = idx if self.ids is None else torch.cat((self.ids, idx), dim=1)
-        return self.ids
+    def follow(self, idx: Tensor, counts: Ngrams) -> Tensor:
+        """The next ids (B, t) -> the contexts that `counts` know at each of them, (B, t, L)."""
+        if self.nodes is None:
+            self.nodes = counts.begin(len(idx), self.window)
+        nodes = counts.contexts(idx, self.nodes)
+        self.nodes = nodes[:, -1]
+        return nodes
 
     def before(self, branch: int, x: Tensor) -> Tensor:
         """What each place's predecessor had, x (B, t, n) -> (B, t, n); zero at the first place."""
-        first = self.latest.get(branch, torch.zeros_like(x[:, :1]))
-        self.latest[branch] = x[:, -1:]
-        return torch.cat((first, x[:, :-1]), dim=1)
+        first = self.latest.get(branch)
+        self.latest[branch] = tail(x, 1)
+        if first is None:
+            first = torch.zeros_like(x[:, :1])
+        return first if x.shape[1] == 1 else torch.cat((first, x[:, :-1]), dim=1)
 
 
 class Rolling(Cache):
@@ -104,11 +110,6 @@ class Rolling(Cache):
         """Those of the next positions, each (B, H, t, D) -> those of the window."""
         k, v = super().extend(k, v)
         return tail(k, self.window), tail(v, self.window)
-
-    def context(self, idx: Tensor) -> Tensor:
-        """The next ids (B, t) -> those of the window (B, T)."""
-        self.ids = super().context(idx)[:, -self.window :]
-        return self.ids
 
     def make_room(self) -> None:
         """Before the next position, go back to the first half if the room is full."""

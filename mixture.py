@@ -44,9 +44,12 @@ class Mixture(nn.Module):
 
     def forward(self, idx: Tensor, pasts: Sequence[Past] | None = None, last: int = 0) -> Tensor:
         """idx (B, T) of ids -> log-probabilities (B, t, V), as GPT.forward."""
-        window = pasts[0].context(idx) if pasts else idx  # (B, all so far)
         net = self.gpt(idx, pasts, last).float().softmax(dim=-1)  # (B, t, V)
-        counted, known = self.counts.probs(window, last=net.shape[1])  # (B, t, V), (B, t)
+        if pasts:
+            nodes = pasts[0].follow(idx, self.counts)  # (B, T, L)
+            counted, known = self.counts.after(nodes[:, -last:])  # (B, t, V), (B, t)
+        else:
+            counted, known = self.counts.probs(idx, last)
         return mix(net, counted, self.shares[known][..., None]).log()
 
 

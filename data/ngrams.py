@@ -11,17 +11,19 @@ twice and more often (Chen & Goodman 1998, modified Kneser-Ney).
 
 A gram of k characters is known by its place in the sorted table of its order. The table holds
 codes, `place of its first k - 1 characters * vocab_size + its last character`, so that the grams
-that go on with one context lie side by side, and a gram is found by one search an order.
+that go on with one context lie side by side. To be asked, the tables of all orders become one.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-DENSE = 1 << 20  # entries in a table of whole distributions, for the shorter contexts
+DENSE = 1 << 20  # probabilities after the contexts of a length that are kept whole
 
 
 @dataclass
@@ -114,38 +116,6 @@ def discounts(counts: np.ndarray) -> np.ndarray:
     return np.array([0.0, *np.where(found > 0, found, half)])
 
 
-class Level(nn.Module):
-    """One order, ready to be asked.
-
-    codes: (n,) as in Counts
-    first: (contexts + 1,) where the grams of each context begin among them
-    kept: (n,) what each gram adds to the probability of its last character
-    rest: (contexts,) what is left for the shorter context
-
-    Several texts stand one after the other: `levels` has the Counts of each, `contexts` how many
-    contexts it has.
-    """
-
-    def __init__(self, levels: Sequence[Counts], contexts: Sequence[int], vocab_size: int) -> None:
-        super().__init__()
-        parts = [smooth(*part, vocab_size) for part in zip(levels, contexts, strict=True)]
-        kept, rest = map(np.concatenate, zip(*parts, strict=True))
-        earlier = np.cumsum([0, *contexts[:-1]])
-        codes = np.concatenate(
-            [level.codes + n * vocab_size for level, n in zip(levels, earlier, strict=True)]
-        )
-        first = np.searchsorted(codes, np.arange(sum(contexts) + 1) * vocab_size)
-        for name, values in (("codes", codes), ("first", first)):
-            self.register_buffer(name, torch.from_numpy(values), persistent=False)
-        for name, values in (("kept", kept), ("rest", rest)):
-            self.register_buffer(name, torch.from_numpy(values).float(), persistent=False)
-
-    def find(self, codes: Tensor) -> Tensor:
-        """The places of the grams with these codes; -1 for one that was not seen."""
-        places = torch.searchsorted(self.codes, codes).clamp_(max=len(self.codes) - 1)
-        return torch.where(self.codes.take(places) == codes, places, -1)
-
-
 def smooth(level: Counts, contexts: int, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
     """What each gram adds to the probability of its last character, (n,), and what each context
     leaves to the shorter one, (contexts,)."""
@@ -160,7 +130,18 @@ def smooth(level: Counts, contexts: int, vocab_size: int) -> tuple[np.ndarray, n
 class Ngrams(nn.Module):
     """Counts of a text as a model: what comes after the last `order` - 1 characters.
 
-    Or of several texts, each a list of Counts: which one is asked is said for each window. Raises
+    The grams are the nodes of a tree, in which each hangs below the one without its last character.
+    Node 0 stands for all that was not seen. Then come the empty gram of each text, the grams of one
+    character, those of two, and so on. A gram that may be a context has a place in `rest`, too.
+
+    starts: where the nodes of each length begin
+    codes: (n + 1,) `node above * vocab_size + last character` of each gram, sorted, and an end
+    kept: (n,) what each gram adds to the probability of its last character
+    first: (contexts + 1,) where the grams below each node begin among them
+    rest: (contexts,) what is left for the shorter context
+    whole: (short contexts, V) the distribution after each that is short enough
+
+    Several texts may be asked, each a list of Counts: which one is said for each window. Raises
     ValueError where they do not have the same orders, or not what `count` makes.
     """
 
@@ -169,47 +150,117 @@ class Ngrams(nn.Module):
         if len({*map(len, texts)}) != 1 or not texts[0]:
             raise ValueError("there are no counts, or not of the same orders")
         self.vocab_size, self.order = vocab_size, len(texts[0])
-        contexts = [[1] * len(texts)]  # of each order, in each text
-        levels = []
-        for of_each in zip(*texts, strict=True):
-            levels.append(Level(of_each, contexts[-1], vocab_size))
-            contexts.append([len(level.codes) for level in of_each])
-        self.levels = nn.ModuleList(levels)
-        places = torch.arange(len(texts))
-        uniform = torch.full((len(texts), vocab_size), 1 / vocab_size)
-        whole, suffix = [self.extend(0, uniform, places)], places
-        while len(whole) < self.order and sum(contexts[len(whole)]) * vocab_size <= DENSE:
-            k = len(whole)
-            codes = self.levels[k - 1].codes
-            suffix = self.suffixes(k, suffix, codes)
-            if (suffix < 0).any():
-                raise ValueError("there are grams whose ends were not counted")
-            whole.append(self.extend(k, whole[-1][suffix], torch.arange(len(codes))))
-        for k, table in enumerate(whole):  # whole distributions after the shorter contexts
-            self.register_buffer(f"whole_{k}", table, persistent=False)
+        self.starts, contexts = [1, 1 + len(texts)], [1] * len(texts)
+        codes, kept, rest = [], [], [np.ones(1)]
+        for levels in zip(*texts, strict=True):  # of one order, in each text
+            above = self.starts[-2] + np.cumsum([0, *contexts[:-1]])
+            for level, n, start in zip(levels, contexts, above, strict=True):
+                codes.append(level.codes + start * vocab_size)
+                added, left = smooth(level, n, vocab_size)
+                kept.append(added)
+                rest.append(left)
+            contexts = [len(level.codes) for level in levels]
+            self.starts.append(self.starts[-1] + sum(contexts))
+        below = np.bincount(np.concatenate(codes) // vocab_size, minlength=self.starts[self.order])
+        buffers = {
+            "codes": np.concatenate((*codes, [np.iinfo(np.int64).max])),
+            "kept": np.concatenate(kept).astype(np.float32),
+            "first": np.cumsum([0, *below]),
+            "rest": np.concatenate(rest).astype(np.float32),
+        }
+        for name, values in buffers.items():
+            self.register_buffer(name, torch.from_numpy(values), persistent=False)
+        whole = [torch.zeros(1, vocab_size)]
+        for k, (_, longer) in enumerate(self.distributions(), start=1):
+            whole.append(longer)
+            if (self.starts[k + 1] - self.starts[k]) * vocab_size > DENSE:
+                break
+        self.whole_lengths = len(whole) - 1
+        self.register_buffer("whole", torch.cat(whole), persistent=False)
 
-    def suffixes(self, k: int, shorter: Tensor, codes: Tensor) -> Tensor:
-        """The places of the grams of order k without their first character, in order k - 1.
+    def grams(self, k: int) -> tuple[Tensor, Tensor]:
+        """Those of k characters in one text after the other: the places of the ones without their
+        last character among those of k - 1, and their last characters, each (N,)."""
+        start, end = (node - self.starts[1] for node in self.starts[k : k + 2])
+        codes = self.codes[start:end]
+        return codes // self.vocab_size - self.starts[k - 1], codes % self.vocab_size
 
-        shorter: those of the grams of order k - 1, in order k - 2
+    def distributions(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """What comes after all contexts of 0, 1, ... characters: without their first character, and
+        with it, each (N, V)."""
+        starts, V = self.starts, self.vocab_size
+        suffix = torch.arange(starts[0], starts[1])
+        longer = torch.full((len(suffix), V), 1 / V)
+        for k in range(self.order):
+            if k > 0:
+                above, last = self.grams(k)
+                # it hangs, as its last character, below the suffix of the node above
+                suffix = self.find(suffix[above], last) if k > 1 else suffix[above]
+                if (suffix == 0).any():
+                    raise ValueError("there are grams whose ends were not counted")
+            shorter = longer[suffix - starts[max(0, k - 1)]]
+            longer = self.extend(shorter, torch.arange(starts[k], starts[k + 1])[:, None])
+            yield shorter, longer
+
+    def find(self, above: Tensor, last: Tensor) -> Tensor:
+        """The nodes of the characters `last` below the nodes `above`; 0 where there is none."""
+        codes = torch.add(last, above, alpha=self.vocab_size)
+        places = torch.searchsorted(self.codes, codes)
+        return torch.where(self.codes.take(places) == codes, places + self.starts[1], 0)
+
+    def extend(self, p: Tensor, nodes: Tensor) -> Tensor:
+        """From p (N, V) after shorter contexts to that after longer and longer ones.
+
+        nodes: (N, L), the longest first; 0 where there is none
         """
-        prefix, last = codes // self.vocab_size, codes % self.vocab_size
-        if k == 1:
-            return prefix  # the empty gram of the same text
-        return self.levels[k - 2].find(shorter[prefix] * self.vocab_size + last)
+        (N, L), V = nodes.shape, self.vocab_size
+        left = self.rest.take(nodes).cumprod(dim=1)  # by a context and all longer ones, (N, L)
+        start = self.first.take(nodes).flatten()
+        count = self.first.take(nodes + 1).flatten() - start
+        row = torch.repeat_interleave(count)  # which of the N * L contexts each gram is below
+        entry = (start + count - count.cumsum(0)).take(row)
+        entry = entry + torch.arange(len(row), device=p.device)
+        adds = self.kept.take(entry) * F.pad(left[:, :-1], (1, 0), value=1.0).take(row)
+        cell = row // L * V + self.codes.take(entry) % V
+        p = (p * left[:, -1:]).flatten()
+        return p.index_put_((cell,), adds, accumulate=True).view(N, V)  # the same sum on every run
 
-    def extend(self, k: int, p: Tensor, context: Tensor) -> Tensor:
-        """From p (N, V) after shorter contexts to that after contexts of k characters, (N,)."""
-        level = self.levels[k]
-        p = p * level.rest.index_select(0, context)[:, None]
-        start, end = level.first.index_select(0, context), level.first.index_select(0, context + 1)
-        length = end - start
-        row = torch.repeat_interleave(torch.arange(len(context), device=p.device), length)
-        shift = start + length - length.cumsum(0)
-        entry = shift.take(row) + torch.arange(len(row), device=p.device)
-        last = level.codes.take(entry) - context.take(row) * self.vocab_size
-        cell = row * self.vocab_size + last
-        return p.flatten().index_add_(0, cell, level.kept.take(entry)).view_as(p)
+    def follow(self, nodes: Tensor, last: Tensor) -> Tensor:
+        """The contexts one character on: nodes (..., L), the longest first, last (...)."""
+        longer = self.find(nodes[..., 1:], last[..., None])
+        return torch.cat((longer, nodes[..., -1:]), dim=-1)
+
+    def contexts(self, idx: Tensor, before: Tensor) -> Tensor:
+        """The nodes of the contexts that end at each place of idx (B, T) -> (B, T, L).
+
+        before: (B, L) those before the first place. The longest come first.
+        """
+        T, L = idx.shape[1], before.shape[1]
+        if T < L:  # place by place, all lengths at once
+            steps = itertools.accumulate(idx.unbind(dim=1), self.follow, initial=before)
+            return torch.stack(list(steps)[1:], dim=1)
+        found = [before[:, -1:].expand(-1, T)]  # all places at once, length by length
+        for k in range(1, L):
+            above = torch.cat((before[:, L - k, None], found[-1][:, :-1]), dim=1)
+            found.append(self.find(above, idx))
+        return torch.stack(found[::-1], dim=-1)
+
+    def begin(self, B: int, longest: int, text: Tensor | None = None) -> Tensor:
+        """The contexts before any character, (B, L), for contexts of up to `longest` characters.
+
+        text: (B,) which of the texts is asked; None means the first
+        """
+        nodes = self.codes.new_zeros(B, min(self.order, longest + 1))
+        nodes[:, -1] = self.starts[0] if text is None else self.starts[0] + text
+        return nodes
+
+    def after(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """What comes after contexts (B, t, L), and how long the longest is: (B, t, V), (B, t)."""
+        B, t, L = nodes.shape
+        flat, n = nodes.flatten(0, 1), max(0, L - self.whole_lengths)
+        p = self.whole.index_select(0, flat[:, n:].amax(dim=1))  # longer ones have higher numbers
+        p = self.extend(p, flat[:, :n]) if n else p
+        return p.view(B, t, -1), (nodes > 0).sum(dim=-1) - 1
 
     def probs(
         self, idx: Tensor, last: int = 0, text: Tensor | None = None
@@ -220,24 +271,8 @@ class Ngrams(nn.Module):
         `last` if that is not 0. text: (B,) which of the texts is asked; None means the first.
         """
         idx = idx[:, -(last + max(0, self.order - 2)) :] if last else idx
-        (B, T), V = idx.shape, self.vocab_size
-        root = idx.new_zeros(B, 1) if text is None else text[:, None]
-        place = root.expand(B, T)  # of the k characters up to here, -1 where they were not seen
-        p, known = self.whole_0.index_select(0, place.flatten()), torch.zeros_like(idx)
-        for k in range(1, min(self.order, T + 1)):
-            edge = root if k == 1 else root.new_full((B, 1), -1)  # before the window
-            before = torch.cat((edge, place[:, :-1]), dim=1)
-            place = torch.where(before >= 0, self.levels[k - 1].find(before * V + idx), -1)
-            rows = (place >= 0).flatten().nonzero()[:, 0]
-            context = place.flatten()[rows]
-            table = getattr(self, f"whole_{k}", None)
-            if table is None:
-                new = self.extend(k, p.index_select(0, rows), context)
-            else:
-                new = table.index_select(0, context)
-            p = p.index_copy(0, rows, new)
-            known = torch.where(place >= 0, k, known)
-        return p.view(B, T, -1)[:, -last:], known[:, -last:]
+        nodes = self.contexts(idx, self.begin(*idx.shape, text))
+        return self.after(nodes[:, -last:])
 
     def log_probs(self, idx: Tensor) -> Tensor:
         """The logarithm of `probs`, idx (B, T) -> (B, T, V)."""

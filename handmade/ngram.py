@@ -65,15 +65,12 @@ def sizes(contexts: list[int], V: int, T: int) -> list[int]:
 def distributions(counts: Ngrams) -> Iterator[tuple[Tensor, Tensor]]:
     """For contexts of 1, 2, ... characters: the characters, (N, k), and log p(. | context) minus
     that of the context without its first character, (N, V)."""
-    V, p = counts.vocab_size, counts.whole_0
-    characters, suffix = torch.zeros(1, 0, dtype=torch.long), torch.arange(1)
-    for k in range(1, counts.order):
-        codes = counts.levels[k - 1].codes
-        suffix = counts.suffixes(k, suffix, codes)
-        characters = torch.cat((characters[codes // V], codes[:, None] % V), dim=1)
-        longer = counts.extend(k, p[suffix], torch.arange(len(codes)))
-        yield characters, longer.log() - p[suffix].log()
-        p = longer
+    characters = torch.zeros(1, 0, dtype=torch.long)
+    for k, (shorter, longer) in enumerate(counts.distributions()):
+        if k > 0:
+            above, last = counts.grams(k)
+            characters = torch.cat((characters[above], last[:, None]), dim=1)
+            yield characters, longer.log() - shorter.log()
 
 
 def compile_ngrams(ids: Tensor, chars: str, order: int, block_size: int = BLOCK_SIZE) -> Handmade:
@@ -115,7 +112,7 @@ def compile_ngrams(ids: Tensor, chars: str, order: int, block_size: int = BLOCK_
         first += N
 
     always = weights["blocks.0.ffwd.down.bias"]
-    always[columns["out"]] = counts.whole_0[0].log()
+    always[columns["out"]] = counts.whole[counts.starts[0]].log()  # after nothing
     always[columns["anchors"]] = torch.tensor([ANCHOR, -ANCHOR])
     weights["ln_f.weight"].fill_(math.sqrt(2 * ANCHOR**2 / config.n_embd + EPS))
     weights["lm_head.weight"][range(V), columns["out"]] = 1

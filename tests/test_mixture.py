@@ -244,16 +244,17 @@ def test_damaged_counts_are_one_sentence(saved: Checkpoint, damage: Callable) ->
     assert message.endswith("); name another checkpoint") and "\n" not in message
 
 
-def test_a_mixture_rolls_with_its_window() -> None:
-    """Its GPT as it rolls alone, and the counts asked for the last characters of the text."""
-    mixture, context = tiny_mixture(), windows(3)
+@pytest.mark.parametrize("block_size", [2, BLOCK])  # a window that the counts could see past
+def test_a_mixture_rolls_with_its_window(block_size: int) -> None:
+    """Its GPT as it rolls alone, and the counts asked for the last characters of the window."""
+    mixture, context = tiny_mixture(block_size=block_size), windows(3)
     steps = generate(mixture, context, 40, torch.Generator(), temperature=0, window="roll")
-    gpt, unseen = ready(mixture.gpt), context
+    gpt, unseen = ready(mixture.gpt), context[:, -block_size:]
     pasts = rolling(gpt)
     for new in steps:
         with torch.inference_mode():
             net = gpt(unseen, pasts, last=1).softmax(dim=-1)
-            counted, known = mixture.counts.probs(context[:, -BLOCK:], last=1)
+            counted, known = mixture.counts.probs(context[:, -block_size:], last=1)
         probs = torch.lerp(net, counted, mixture.shares[known][..., None])
         assert torch.equal(new, probs[:, -1].argmax(dim=-1))
         context, unseen = torch.cat((context, new[:, None]), dim=1), new[:, None]

@@ -158,6 +158,26 @@ def test_the_last_places_alone(order: int, T: int, dense: int) -> None:
 
 
 @each_table
+@pytest.mark.parametrize("cut", [[1] * 9, [6, 3], [4, 1, 4], [2, 7]])
+@pytest.mark.parametrize("longest", [1, 3, 8])
+def test_a_window_in_pieces_is_the_window(longest: int, cut: list[int], dense: int) -> None:
+    """The contexts so far say all that the next piece takes, of as long ones as are wanted."""
+    text = long_text(5, 200, seed=2)
+    model, oracle = ngrams([text], 5, 5, dense), KneserNey([text], 5, 5)
+    rows = [text[i : i + 9] for i in (0, 50, 150)] + [[4] * 9]
+    nodes, found = model.begin(len(rows), longest), []
+    for piece in torch.tensor(rows).split(cut, dim=1):
+        found.append(model.contexts(piece, nodes))
+        nodes = found[-1][:, -1]
+    p, known = model.after(torch.cat(found, dim=1))
+    for t in range(9):
+        seen = [row[max(0, t + 1 - longest) : t + 1] for row in rows]
+        expected, lengths = oracle.probs(seen)
+        assert known[:, t].tolist() == lengths[:, -1].tolist()
+        np.testing.assert_allclose(p[:, t].numpy(), expected[:, -1], rtol=0, atol=1e-6)
+
+
+@each_table
 def test_each_window_asks_its_own_text(dense: int) -> None:
     texts = [[long_text(5, N, seed=N)] for N in (40, 90, 60)]
     with pytest.MonkeyPatch.context() as monkeypatch:
