@@ -153,24 +153,22 @@ def ready(module: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module | 
     It computes the same, by the same `forward`. But for one character, calls and attributes of
     modules take longer than arithmetic; so a call looks for no hooks, weights and parts are plain
     attributes, the weights of the heads are gathered once, and those of the products are of the
-    type in which autocast would have them.
+    type in which autocast would have them. What is not trained, such as counts, is shared.
     """
     copied = object.__new__(direct(type(module)))
     parts = {name: ready(part, dtype) for name, part in module._modules.items()}
     if isinstance(module, nn.ModuleList | nn.Sequential):
         return list(parts.values())
     kept = dtype if isinstance(module, nn.Linear) else None
-    tensors = {name: t.detach().clone().to(kept) for name, t in tensors_of(module)}
-    copied.__dict__ = module.__dict__ | {"_modules": parts, "training": False} | parts | tensors
+    weights = {
+        name: None if p is None else p.detach().clone().to(kept)
+        for name, p in module._parameters.items()
+    }
+    plain = parts | weights | module._buffers
+    copied.__dict__ = module.__dict__ | {"_modules": parts, "training": False} | plain
     if isinstance(module, MultiHeadAttention):
         copied.gathered = functools.cache(copied.gathered)
     return copied
-
-
-def tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The weights and buffers of a module that stand in it and not in its parts, by name."""
-    named = itertools.chain(module._parameters.items(), module._buffers.items())
-    return ((name, tensor) for name, tensor in named if tensor is not None)
 
 
 @torch.inference_mode()

@@ -306,7 +306,7 @@ class Shift(nn.Module):
 
     def forward(self, x: Tensor, past: Past = NO_PAST, branch: int = 0) -> Tensor:
         """x (B, T, C) of the positions that come after `past` -> (B, T, C)."""
-        moved, kept = x.split((self.n, x.shape[-1] - self.n), dim=-1)
+        moved, kept = x.split_with_sizes((self.n, x.shape[-1] - self.n), dim=-1)
         return torch.cat((past.before(branch, moved), kept), dim=-1)
 
 
