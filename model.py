@@ -250,11 +250,11 @@ class MultiHeadAttention(nn.Module):
 
         t is T, or `last` if that is not 0: only the last positions then look back.
         """
-        B, T, _ = x.shape
-        qkv = F.linear(x, *self.gathered()).view(B, T, 3, len(self.heads), -1)
-        qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, H, T, D)
-        q, k = self.heads[0].rotate(qkv[:2], past.length)  # each (B, H, T, D)
-        k, v = past.extend(k, qkv[2])
+        (B, T, _), H = x.shape, len(self.heads)
+        qkv = F.linear(x, *self.gathered()).view(B, T, 3 * H, -1).transpose(1, 2)  # (B, 3H, T, D)
+        qk, v = qkv.split_with_sizes((2 * H, H), dim=1)
+        q, k = self.heads[0].rotate(qk, past.length).chunk(2, dim=1)  # each (B, H, T, D), as v
+        k, v = past.extend(k, v)
         dropout_p = self.dropout if self.training else 0.0
         y = causal_attention(tail(q, last), k, v, dropout_p)  # (B, H, t, D)
         return self.proj(y.transpose(1, 2).flatten(2))

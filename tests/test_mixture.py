@@ -261,3 +261,14 @@ def test_a_mixture_rolls_with_its_window(block_size: int) -> None:
         for past in pasts:
             past.make_room()
     assert len(context.unique()) > 3
+
+
+@each_shift
+def test_what_is_ready_to_write_looks_nothing_up_the_slow_way(
+    shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixture, idx = tiny_mixture(shift=shift), windows(3)
+    expected = mixture(idx)
+    writer = ready(mixture)
+    monkeypatch.setattr(torch.nn.Module, "__getattr__", lambda self, name: pytest.fail(name))
+    assert torch.equal(writer(idx), expected)
