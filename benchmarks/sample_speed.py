@@ -44,7 +44,13 @@ TEMPERATURE = 0.8
 VOCABULARY = 65
 FILLING = "while the context fills"
 # texts and characters of each; what fills the context is as long as the context
-JOBS = {FILLING: (1, None), "1 x 500": (1, 500), "1 x 2000": (1, 2000), "10 x 500": (10, 500)}
+JOBS = {
+    FILLING: (1, None),
+    "ten at once, so": (10, None),
+    "1 x 500": (1, 500),
+    "1 x 2000": (1, 2000),
+    "10 x 500": (10, 500),
+}
 
 
 def model(shape_name: str) -> GPT:
