@@ -11,6 +11,7 @@ import argparse
 import math
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from functools import partial
@@ -46,7 +47,7 @@ FILLING = "while the context fills"
 # texts and characters of each; what fills the context is as long as the context
 JOBS = {
     FILLING: (1, None),
-    "ten at once, so": (10, None),
+    "10, while they fill": (10, None),
     "1 x 500": (1, 500),
     "1 x 2000": (1, 2000),
     "10 x 500": (10, 500),
@@ -177,7 +178,8 @@ def draw(found: dict[str, dict[str, Any]]) -> Figure:
                 for job, (texts, length) in shape["jobs"].items()
             ]
             ax.bar([x + 0.27 * i for x in range(len(speeds))], speeds, width=0.25, label=side)
-        ax.set_xticks([x + 0.27 for x in range(len(shape["jobs"]))], shape["jobs"])
+        labels = [textwrap.fill(job, 12) for job in shape["jobs"]]
+        ax.set_xticks([x + 0.27 for x in range(len(labels))], labels)
         ax.set_yscale("log")
         ax.set_title(name)
         ax.grid(alpha=0.3, axis="y")

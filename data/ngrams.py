@@ -161,9 +161,10 @@ class Ngrams(nn.Module):
                 rest.append(left)
             contexts = [len(level.codes) for level in levels]
             self.starts.append(self.starts[-1] + sum(contexts))
-        below = np.bincount(np.concatenate(codes) // vocab_size, minlength=self.starts[self.order])
+        codes = np.concatenate((*codes, [np.iinfo(np.int64).max]))
+        below = np.bincount(codes[:-1] // vocab_size, minlength=self.starts[self.order])
         buffers = {
-            "codes": np.concatenate((*codes, [np.iinfo(np.int64).max])),
+            "codes": codes,
             "kept": np.concatenate(kept).astype(np.float32),
             "first": np.cumsum([0, *below]),
             "rest": np.concatenate(rest).astype(np.float32),
@@ -216,9 +217,9 @@ class Ngrams(nn.Module):
         (N, L), V = nodes.shape, self.vocab_size
         left = self.rest.take(nodes).cumprod(dim=1)  # by a context and all longer ones, (N, L)
         start = self.first.take(nodes).flatten()
-        count = self.first.take(nodes + 1).flatten() - start
-        row = torch.repeat_interleave(count)  # which of the N * L contexts each gram is below
-        entry = (start + count - count.cumsum(0)).take(row)
+        below = self.first.take(nodes + 1).flatten() - start
+        row = torch.repeat_interleave(below)  # which of the N * L contexts each gram is below
+        entry = (start + below - below.cumsum(0)).take(row)
         entry = entry + torch.arange(len(row), device=p.device)
         adds = self.kept.take(entry) * F.pad(left[:, :-1], (1, 0), value=1.0).take(row)
         cell = row // L * V + self.codes.take(entry) % V
