@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -147,28 +147,45 @@ def direct(kind: type[nn.Module]) -> type[nn.Module]:
     return type(kind.__name__, (kind,), {"__call__": kind.forward})
 
 
-def ready(module: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module | list:
+def ready(module: nn.Module, dtype: torch.dtype = torch.float32) -> Callable | list:
     """A copy of a model, or of a part of it, in evaluation mode, that writes faster.
 
     It computes the same, by the same `forward`. But for one character, calls and attributes of
     modules take longer than arithmetic; so a call looks for no hooks, weights and parts are plain
-    attributes, the weights of the heads are gathered once, and those of the products are of the
-    type in which autocast would have them. What is not trained, such as counts, is shared.
+    attributes, what has no parts is one call of torch, the heads are gathered once, and weights of
+    products are of the type in which autocast would have them. What is not trained is shared.
     """
-    copied = object.__new__(direct(type(module)))
+    if isinstance(module, nn.Linear):
+        return product(module.weight, module.bias, dtype)
+    weights = {name: copied(p) for name, p in module._parameters.items()}
+    if isinstance(module, nn.LayerNorm):
+        shape, weight, bias, eps = module.normalized_shape, *weights.values(), module.eps
+        return lambda x: torch.layer_norm(x, shape, weight, bias, eps)
     parts = {name: ready(part, dtype) for name, part in module._modules.items()}
     if isinstance(module, nn.ModuleList | nn.Sequential):
         return list(parts.values())
-    kept = dtype if isinstance(module, nn.Linear) else None
-    weights = {
-        name: None if p is None else p.detach().clone().to(kept)
-        for name, p in module._parameters.items()
-    }
+    writer = object.__new__(direct(type(module)))
     plain = parts | weights | module._buffers
-    copied.__dict__ = module.__dict__ | {"_modules": parts, "training": False} | plain
+    writer.__dict__ = module.__dict__ | {"_modules": parts, "training": False} | plain
     if isinstance(module, MultiHeadAttention):
-        copied.gathered = functools.cache(copied.gathered)
-    return copied
+        writer.qkv = product(*module.gathered(), dtype)
+    return writer
+
+
+def product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """A linear layer whose weights (out, in) stand in memory as the product reads them."""
+    columns = copied(weight.t(), dtype)  # (in, out)
+    if bias is None:
+        return lambda x: x @ columns
+    weight, bias = columns.t(), copied(bias, dtype)
+    return lambda x: F.linear(x, weight, bias)
+
+
+def copied(p: Tensor | None, dtype: torch.dtype | None = None) -> Tensor | None:
+    """A weight as it is now, row after row in memory, if there is one."""
+    if p is None:
+        return None
+    return p.detach().to(dtype or p.dtype, copy=True, memory_format=torch.contiguous_format)
 
 
 @torch.inference_mode()

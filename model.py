@@ -245,13 +245,17 @@ class MultiHeadAttention(nn.Module):
         queries, keys = [head.query for head in self.heads], [head.key for head in self.heads]
         return gather([*queries, *keys, *(head.value for head in self.heads)])
 
+    def qkv(self, x: Tensor) -> Tensor:
+        """Queries, keys and values of all heads, x (B, T, C) -> (B, T, 3 * H * D)."""
+        return F.linear(x, *self.gathered())
+
     def forward(self, x: Tensor, past: Past = NO_PAST, last: int = 0) -> Tensor:
         """x (B, T, C) of the positions that come after `past` -> (B, t, C).
 
         t is T, or `last` if that is not 0: only the last positions then look back.
         """
         (B, T, _), H = x.shape, len(self.heads)
-        qkv = F.linear(x, *self.gathered()).view(B, T, 3 * H, -1).transpose(1, 2)  # (B, 3H, T, D)
+        qkv = self.qkv(x).view(B, T, 3 * H, -1).transpose(1, 2)  # (B, 3H, T, D)
         qk, v = qkv.split_with_sizes((2 * H, H), dim=1)
         q, k = self.heads[0].rotate(qk, past.length).chunk(2, dim=1)  # each (B, H, T, D), as v
         k, v = past.extend(k, v)
