@@ -116,15 +116,16 @@ def discounts(counts: np.ndarray) -> np.ndarray:
     return np.array([0.0, *np.where(found > 0, found, half)])
 
 
-def smooth(level: Counts, contexts: int, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """What each gram adds to the probability of its last character, (n,), and what each context
-    leaves to the shorter one, (contexts,)."""
+def smooth(level: Counts, contexts: int, vocab_size: int) -> tuple[np.ndarray, ...]:
+    """What each gram adds to the probability of its last character, (n,), what each context leaves
+    to the shorter one, and how many grams go on with it, each (contexts,)."""
     counts, context = level.counts.astype(float), level.codes // vocab_size
     off = discounts(level.counts)[np.minimum(level.counts, 3)]
     total = np.bincount(context, weights=counts, minlength=contexts)
     taken = np.bincount(context, weights=off, minlength=contexts)
     kept = (counts - off) / np.maximum(total[context], 1)
-    return kept, np.where(total > 0, taken / np.maximum(total, 1), 1.0)
+    rest = np.where(total > 0, taken / np.maximum(total, 1), 1.0)
+    return kept, rest, np.bincount(context, minlength=contexts)
 
 
 class Ngrams(nn.Module):
@@ -150,25 +151,23 @@ class Ngrams(nn.Module):
         if len({*map(len, texts)}) != 1 or not texts[0]:
             raise ValueError("there are no counts, or not of the same orders")
         self.vocab_size, self.order = vocab_size, len(texts[0])
-        self.starts, contexts = [1, 1 + len(texts)], [1] * len(texts)
-        codes, kept, rest = [], [], [np.ones(1)]
-        for levels in zip(*texts, strict=True):  # of one order, in each text
-            above = self.starts[-2] + np.cumsum([0, *contexts[:-1]])
-            for level, n, start in zip(levels, contexts, above, strict=True):
-                codes.append(level.codes + start * vocab_size)
-                added, left = smooth(level, n, vocab_size)
-                kept.append(added)
-                rest.append(left)
-            contexts = [len(level.codes) for level in levels]
-            self.starts.append(self.starts[-1] + sum(contexts))
-        codes = np.concatenate((*codes, [np.iinfo(np.int64).max]))
-        below = np.bincount(codes[:-1] // vocab_size, minlength=self.starts[self.order])
-        buffers = {
-            "codes": codes,
-            "kept": np.concatenate(kept).astype(np.float32),
-            "first": np.cumsum([0, *below]),
-            "rest": np.concatenate(rest).astype(np.float32),
-        }
+        sizes = [sum(len(text[k].codes) for text in texts) for k in range(self.order)]
+        self.starts = [1, *itertools.accumulate(sizes, initial=1 + len(texts))]
+        n, contexts = sum(sizes), self.starts[self.order]
+        codes, kept = np.full(n + 1, np.iinfo(np.int64).max), np.empty(n, np.float32)
+        rest, first = np.ones(contexts, np.float32), np.zeros(contexts + 1, np.int64)
+        gram, node = 0, self.starts[0]
+        for k in range(self.order):
+            for text in texts:
+                grams = slice(gram, gram + len(text[k].codes))
+                above = slice(node, node + (len(text[k - 1].codes) if k else 1))
+                codes[grams] = text[k].codes + node * vocab_size
+                kept[grams], rest[above], first[1:][above] = smooth(
+                    text[k], above.stop - node, vocab_size
+                )
+                gram, node = grams.stop, above.stop
+        np.cumsum(first, out=first)
+        buffers = {"codes": codes, "kept": kept, "first": first, "rest": rest}
         for name, values in buffers.items():
             self.register_buffer(name, torch.from_numpy(values), persistent=False)
         whole = [torch.zeros(1, vocab_size)]
