@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from data.ngrams import Ngrams, unpack
+from data.counts import unpack
+from data.ngrams import Ngrams
 from model import GPT, GPTConfig, Past
 from system.checkpoint import Checkpoint
 from system.errors import UserError
@@ -78,7 +79,7 @@ def fit_shares(net: Tensor, counted: Tensor, known: Tensor, order: int) -> Tenso
 def load(saved: Checkpoint) -> GPT | Mixture:
     """What `saved` writes with, in evaluation mode: the GPT, with its counts if it has any.
 
-    Raises UserError where the counts are not what `data.ngrams.pack` makes.
+    Raises UserError where the counts are not what `data.counts.pack` makes.
     """
     gpt, vocab_size = saved.build(), saved.model.vocab_size
     if not saved.counts:

@@ -23,8 +23,8 @@ from benchmarks import ours
 from benchmarks.bench import count, machine, new_parser, publish, table
 from data import tiny_shakespeare
 from data.corpus import eval_windows
+from data.counts import count as count_grams
 from data.ngrams import Ngrams
-from data.ngrams import count as count_grams
 from mixture import fit_shares, mix
 from system import device
 from system.commandline import Parser, run

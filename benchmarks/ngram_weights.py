@@ -21,7 +21,8 @@ import handmade
 from benchmarks.bench import machine, new_parser, peak_memory, publish, table
 from data import tiny_shakespeare
 from data.corpus import Corpus, eval_windows
-from data.ngrams import Ngrams, count
+from data.counts import count
+from data.ngrams import Ngrams
 from handmade.ngram import BLOCK_SIZE
 from system import device
 from system.commandline import Parser, run

@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.ngrams import Ngrams, count
+from data.counts import count
+from data.ngrams import Ngrams
 from handmade.parts import (
     EPS,
     GAIN,

@@ -10,7 +10,7 @@ A checkpoint is one file of plain containers and tensors:
     fingerprint  sha256 of the text
     optimizer    what the optimizer remembers
     progress     where the run stands: step, best_loss, ...
-    counts       the counts beside the model, as data.ngrams.pack has them: they hold stretches of
+    counts       the counts beside the model, as data.counts.pack has them: they hold stretches of
                  the text
     shares       of the counts in the mixture
     sha256       of all of the above, so that damage is noticed

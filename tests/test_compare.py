@@ -23,7 +23,8 @@ from analysis.heads import look
 from analysis.measure import Column, measure
 from data import rules
 from data.aab import AAB, Task, both
-from data.ngrams import Ngrams, count, pack
+from data.counts import count, pack
+from data.ngrams import Ngrams
 from generate import generate
 from model import GPT
 from system import checkpoint, config

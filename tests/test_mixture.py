@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.ngrams import Counts, Ngrams, count, pack
+from data.counts import Counts, count, pack
+from data.ngrams import Ngrams
 from generate import caches, generate, ready, rolling
 from mixture import Mixture, fit_shares, load
 from model import GPT

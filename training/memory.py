@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from data.corpus import Corpus, eval_windows
-from data.ngrams import Ngrams, count, pack
+from data.counts import count, pack
+from data.ngrams import Ngrams
 from mixture import Mixture, fit_shares, mix
 from model import GPT
 from system.errors import UserError

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.ngrams import Ngrams, count
+from data.counts import count
+from data.ngrams import Ngrams
 from system.settings import MemoryConfig
 
 LONGEST = 7  # characters in the grams that teach; of longer ones a net learns less

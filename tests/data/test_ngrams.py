@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from data.ngrams import Counts, Ngrams, count, discounts, pack, unpack
+from data.counts import Counts, count, pack, unpack
+from data.ngrams import Ngrams, discounts
 from tests.helpers.kneser_ney import Gram, KneserNey
 
 quickly = settings(deadline=None, derandomize=True, max_examples=60)

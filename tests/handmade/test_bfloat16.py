@@ -15,7 +15,8 @@ from torch import Tensor
 
 import handmade
 from analysis.proof import every_context, margins
-from data.ngrams import Ngrams, count
+from data.counts import count
+from data.ngrams import Ngrams
 from data.rules import Copying, Rule, Suffixes
 from handmade.ngram import compile_ngrams
 from model import GPT

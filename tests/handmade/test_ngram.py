@@ -10,7 +10,8 @@ import torch
 
 import handmade
 import sample
-from data.ngrams import Ngrams, count
+from data.counts import count
+from data.ngrams import Ngrams
 from handmade import ngram
 from handmade.ngram import compile_ngrams
 from model import GPT

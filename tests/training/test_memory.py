@@ -18,7 +18,8 @@ import export
 import mixture
 import sample
 import train
-from data.ngrams import Ngrams, count, pack
+from data.counts import count, pack
+from data.ngrams import Ngrams
 from data.tokenizer import CharTokenizer
 from generate import generate
 from mixture import PRIOR, ROUNDS, Mixture

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from data import ngrams
 from data.corpus import Batches
-from data.ngrams import Ngrams, count
+from data.counts import count
+from data.ngrams import Ngrams
 from system.settings import MemoryConfig
 from tests.helpers import reference
 from tests.helpers.runs import RUN, TEXT, exact, records
