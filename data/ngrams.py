@@ -147,7 +147,11 @@ class Ngrams(nn.Module):
         adds = self.kept.take(entry) * F.pad(left[:, :-1], (1, 0), value=1.0).take(row)
         cell = row // L * V + self.codes.take(entry) % V
         p = (p * left[:, -1:]).flatten()
-        return p.index_put_((cell,), adds, accumulate=True).view(N, V)  # the same sum on every run
+        if p.device.type == "cpu":  # each of the two adds in the same order on every run there
+            p.index_add_(0, cell, adds)
+        else:
+            p.index_put_((cell,), adds, accumulate=True)
+        return p.view(N, V)
 
     def follow(self, nodes: Tensor, last: Tensor) -> Tensor:
         """The contexts one character on: nodes (..., L), the longest first, last (...)."""

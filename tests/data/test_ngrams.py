@@ -195,6 +195,23 @@ def test_each_window_asks_its_own_text(dense: int) -> None:
     torch.testing.assert_close(first, model.probs(idx, text=torch.zeros(6).long())[0])
 
 
+def test_the_sum_over_contexts_is_the_same_on_every_run() -> None:
+    """Two contexts have so many followers that two threads would add to one probability at once."""
+    V, threads, rng = 20_005, torch.get_num_threads(), np.random.default_rng(1)
+    last = np.repeat(np.arange(V - 5), rng.integers(1, 9, V - 5))  # each once to eight times
+    first = rng.integers(V - 4, V, len(last))  # after one of four pairs
+    text = np.stack((first, 0 * last + V - 5, last), axis=1).flatten()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("data.ngrams.DENSE", 0)
+        model = Ngrams(count([text], V, 3), vocab_size=V)
+    try:
+        torch.set_num_threads(2)
+        first, *others = (model.probs(torch.tensor([[V - 1, V - 5]]), last=1)[0] for _ in range(20))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(first, other) for other in others)
+
+
 @quickly
 @given(case=cases())
 def test_counts_are_those_of_the_pieces(case: tuple) -> None:
