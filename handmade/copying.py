@@ -31,7 +31,16 @@ import math
 import torch
 
 from data.rules import Copying
-from handmade.parts import SHARP, Columns, Handmade, blank, check_size, embed, look_back, neutral
+from handmade.parts import (
+    SHARP,
+    Columns,
+    Handmade,
+    blank,
+    check_size,
+    embed,
+    look_back,
+    neutral_for,
+)
 from model import GPTConfig
 
 
@@ -81,6 +90,6 @@ def compile_copying(rule: Copying) -> Handmade:
 
     norms = ("blocks.0.ln_1", "blocks.0.ln_2", "blocks.1.ln_1", "blocks.1.ln_2", "ln_f")
     for name, ones in zip(norms, (2, 3, 3, 4, 4), strict=True):
-        neutral(weights, name, ones=ones)
+        neutral_for(weights, name, ones=ones)
     weights["lm_head.weight"][range(V), columns["out"]] = SHARP
     return config, rule.chars, weights

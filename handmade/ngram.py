@@ -21,7 +21,6 @@ ln_f        out is no one-hot now, so rows differ in mean and variance. The bias
 lm_head     The logit of a character is its column of out.
 """
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -31,13 +30,13 @@ from torch import Tensor
 from data.counts import count
 from data.ngrams import Ngrams
 from handmade.parts import (
-    EPS,
     GAIN,
     MOST_WEIGHTS,
     ON,
     Columns,
     Handmade,
     last_characters,
+    neutral,
     one_layer,
     reading,
 )
@@ -115,6 +114,6 @@ def compile_ngrams(ids: Tensor, chars: str, order: int, block_size: int = BLOCK_
     always = weights["blocks.0.ffwd.down.bias"]
     always[columns["out"]] = counts.whole[counts.starts[0]].log()  # after nothing
     always[columns["anchors"]] = torch.tensor([ANCHOR, -ANCHOR])
-    weights["ln_f.weight"].fill_(math.sqrt(2 * ANCHOR**2 / config.n_embd + EPS))
+    neutral(weights, "ln_f", mean=0, variance=2 * ANCHOR**2 / config.n_embd)
     weights["lm_head.weight"][range(V), columns["out"]] = 1
     return config, chars, weights

@@ -97,10 +97,10 @@ def reading(config: GPTConfig, columns: Columns) -> Weights:
     """The weights of `one_layer` up to its units, which are blank."""
     weights = blank(config)
     embed(weights, columns)
-    neutral(weights, "blocks.0.ln_1", ones=2)
+    neutral_for(weights, "blocks.0.ln_1", ones=2)
     for j in range(1, config.n_head + 1):
         look_back(weights, 0, j - 1, columns, to=f"back{j}", by=j)
-    neutral(weights, "blocks.0.ln_2", ones=2 + config.n_head)
+    neutral_for(weights, "blocks.0.ln_2", ones=2 + config.n_head)
     return weights
 
 
@@ -110,15 +110,19 @@ def embed(weights: Weights, columns: Columns) -> None:
         weights[table][range(len(columns[name])), columns[name]] = 1
 
 
-def neutral(weights: Weights, name: str, ones: int) -> None:
-    """Make the LayerNorm `name` the identity for rows of zeros and `ones` ones.
+def neutral(weights: Weights, name: str, *, mean: float, variance: float) -> None:
+    """Make the LayerNorm `name` the identity for rows of that mean and variance.
 
-    They have the mean ones / C and the variance mean - mean^2; LayerNorm takes the mean off and
-    divides by sqrt(variance + eps).
+    It takes the mean off and divides by sqrt(variance + eps).
     """
-    mean = ones / len(weights[f"{name}.weight"])
-    weights[f"{name}.weight"].fill_(math.sqrt(mean - mean**2 + EPS))
+    weights[f"{name}.weight"].fill_(math.sqrt(variance + EPS))
     weights[f"{name}.bias"].fill_(mean)
+
+
+def neutral_for(weights: Weights, name: str, *, ones: int) -> None:
+    """Make the LayerNorm `name` the identity for rows of zeros and `ones` ones."""
+    mean = ones / len(weights[f"{name}.weight"])
+    neutral(weights, name, mean=mean, variance=mean - mean**2)
 
 
 def look_back(

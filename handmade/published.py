@@ -41,13 +41,11 @@ import torch
 from torch import Tensor
 
 from data import aab
-from model import GPT, GPTConfig
+from handmade.parts import Handmade, Weights, blank, neutral
+from model import GPTConfig
 
 ANCHOR = 2.0**22
-EPS = 1e-5  # of LayerNorm
 HEAD_SIZE = 8
-
-Handmade = tuple[GPTConfig, str, dict[str, Tensor]]
 
 
 @dataclass
@@ -119,15 +117,12 @@ def assemble(block_size: int, heads: list[Plan], bias: float) -> Handmade:
         position="learned",
         activation="gelu_tanh",
     )
-    with torch.random.fork_rng(devices=[]):  # whose first weights are drawn, and not wanted
-        weights = GPT(config).state_dict()
-    weights = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-
+    weights = blank(config)
     weights["wte.weight"][[0, 1], [a, b]] = 1
     weights["wpe.weight"][places, places] = 1
     row = torch.zeros(config.n_embd)
     row[[0, a]] = 1  # the row of an a at place 0: as good as any other
-    undo_layer_norm(weights, "blocks.0.ln_1", row)
+    neutral_like(weights, "blocks.0.ln_1", row)
 
     proj, proj_bias = (weights[f"blocks.0.attn.proj.{part}"] for part in ("weight", "bias"))
     for h, plan in enumerate(heads):
@@ -137,13 +132,13 @@ def assemble(block_size: int, heads: list[Plan], bias: float) -> Handmade:
     proj_bias[a], proj_bias[plus], proj_bias[minus] = bias, ANCHOR, -ANCHOR
 
     weights["blocks.0.ln_2.weight"].fill_(1)
-    undo_layer_norm(weights, "ln_f", row + proj_bias)
+    neutral_like(weights, "ln_f", row + proj_bias)
     weights["lm_head.weight"][[0, 1], [a, b]] = 1
     weights["lm_head.weight"][:, v] = -1
     return config, aab.LETTERS, weights
 
 
-def set_head(weights: dict[str, Tensor], name: str, plan: Plan, *, a: int, b: int) -> None:
+def set_head(weights: Weights, name: str, plan: Plan, *, a: int, b: int) -> None:
     """Query and key as `plan` asks; +1 for a and -1 for b in the last channel of the value."""
     for t, asked in enumerate(plan.asks):
         weights[f"{name}.query.weight"][asked, t] = plan.sharpness * math.sqrt(HEAD_SIZE)
@@ -151,8 +146,8 @@ def set_head(weights: dict[str, Tensor], name: str, plan: Plan, *, a: int, b: in
     weights[f"{name}.value.weight"][-1, [a, b]] = torch.tensor([1.0, -1.0])
 
 
-def undo_layer_norm(weights: dict[str, Tensor], name: str, row: Tensor) -> None:
+def neutral_like(weights: Weights, name: str, row: Tensor) -> None:
     """Make the LayerNorm the identity for rows that have the mean and the variance of `row`."""
     row = row.double()
-    weights[f"{name}.weight"].fill_((row.var(correction=0) + EPS).sqrt())
-    weights[f"{name}.bias"].fill_(row.mean())
+    mean, variance = row.mean().item(), row.var(correction=0).item()
+    neutral(weights, name, mean=mean, variance=variance)

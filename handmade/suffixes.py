@@ -46,7 +46,7 @@ from handmade.parts import (
     Handmade,
     check_size,
     last_characters,
-    neutral,
+    neutral_for,
     one_layer,
     reading,
     recognize,
@@ -98,6 +98,6 @@ def compile_suffixes(rule: Suffixes) -> Handmade:
             activation=config.activation,
         )
     weights["blocks.0.ffwd.down.bias"] += writes(rule.default)
-    neutral(weights, "ln_f", ones=3 + config.n_head)
+    neutral_for(weights, "ln_f", ones=3 + config.n_head)
     weights["lm_head.weight"][range(len(chars)), columns["out"]] = SHARP
     return config, chars, weights
