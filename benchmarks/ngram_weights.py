@@ -19,6 +19,7 @@ from torch import Tensor
 
 import handmade
 from benchmarks.bench import machine, new_parser, peak_memory, publish, table
+from benchmarks.kneser_ney import KneserNey
 from data import tiny_shakespeare
 from data.corpus import Corpus, eval_windows
 from data.counts import count
@@ -26,7 +27,6 @@ from data.ngrams import Ngrams
 from handmade.ngram import BLOCK_SIZE
 from system import device
 from system.commandline import Parser, run
-from tests.helpers.kneser_ney import KneserNey
 
 ORDERS = range(2, 6)
 ROWS = 16  # windows at a time; each of their places has up to 61,212 units

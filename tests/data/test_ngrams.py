@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from benchmarks.kneser_ney import Gram, KneserNey
 from data.counts import Counts, count, pack, unpack
 from data.ngrams import Ngrams, discounts
-from tests.helpers.kneser_ney import Gram, KneserNey
 
 quickly = settings(deadline=None, derandomize=True, max_examples=60)
 each_table = pytest.mark.parametrize("dense", [1 << 20, 20, 0])  # all, some and no whole tables

@@ -10,6 +10,7 @@ import torch
 
 import handmade
 import sample
+from benchmarks.kneser_ney import KneserNey
 from data.counts import count
 from data.ngrams import Ngrams
 from handmade import ngram
@@ -17,7 +18,6 @@ from handmade.ngram import compile_ngrams
 from model import GPT
 from system import checkpoint
 from system.errors import UserError
-from tests.helpers.kneser_ney import KneserNey
 
 CHARS = "abcdefg \n"
 
