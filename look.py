@@ -18,14 +18,14 @@ import sys
 from pathlib import Path
 
 import handmade
-from analysis.certificate import assure
-from analysis.page.breaks import breaks
-from analysis.page.html import page
-from analysis.page.shown import Shown, described
-from analysis.proof import MOST, count_contexts, prove
 from data import aab, rules
 from data.tokenizer import CharTokenizer, UnknownCharacters
 from model import GPT
+from page.breaks import breaks
+from page.html import page
+from page.shown import Shown, described
+from proof.certificate import assure
+from proof.proof import MOST, count_contexts, prove
 from system import checkpoint
 from system.commandline import Parser, bounded, forgive_output, run
 from system.errors import UserError

@@ -24,7 +24,6 @@ from torch import Tensor
 
 import handmade
 import mixture
-from analysis.certificate import assure
 from data import rules
 from data.tokenizer import CharTokenizer, UnknownCharacters
 from generate import generate, texts
@@ -32,6 +31,7 @@ from gpt2 import hub
 from gpt2.bytepairs import BytePairs
 from mixture import Mixture
 from model import GPT
+from proof.certificate import assure
 from system import checkpoint, config, device
 from system.checkpoint import Checkpoint
 from system.commandline import Parser, bounded, check_output, run

@@ -1,1 +1,1 @@
-"""What a model does: proved, measured, drawn."""
+"""What a model does: measured, told, drawn."""

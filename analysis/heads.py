@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from analysis.proof import batches
 from model import GPT
+from proof.proof import batches
 
 
 @dataclass

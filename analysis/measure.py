@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from analysis.heads import attended, distance, match
-from analysis.proof import Score, every_context, margins, prove
 from data.aab import Task
 from data.rules import RuleTask
 from data.tokenizer import CharTokenizer
 from mixture import Mixture
 from model import GPT
+from proof.proof import Score, every_context, margins, prove
 
 STEPS = range(2, 29)  # how much of the text is known before each step
 

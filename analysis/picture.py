@@ -10,10 +10,10 @@ from torch import Tensor
 
 from analysis.heads import look
 from analysis.measure import Column, Measured
-from analysis.proof import count_contexts, every_context, margins, probabilities
 from data.aab import LETTERS, Task
 from data.rules import RuleTask
 from data.tokenizer import CharTokenizer
+from proof.proof import count_contexts, every_context, margins, probabilities
 from system.files import write_whole
 
 MOST = 84  # contexts in the lower half: of two letters up to five, of four up to three

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 import handmade
 from analysis.measure import Column
 from analysis.picture import draw_pattern, patterns
-from analysis.proof import prove
 from benchmarks.bench import RESULTS
 from data.aab import AAB
+from proof.proof import prove
 from system import checkpoint
 from system.checkpoint import RUNS, Checkpoint
 

@@ -13,8 +13,8 @@ import torch
 
 import handmade
 import look
-from analysis.page import pack, shown
 from model import GPT, GPTConfig
+from page import pack, shown
 from system import checkpoint
 from system.checkpoint import Checkpoint
 from tests.helpers import ROOT

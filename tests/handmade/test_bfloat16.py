@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import handmade
-from analysis.proof import every_context, margins
 from data.counts import count
 from data.ngrams import Ngrams
 from data.rules import Copying, Rule, Suffixes
 from handmade.ngram import compile_ngrams
 from model import GPT
+from proof.proof import every_context, margins
 from tests.helpers.rules import build, draw_rule
 
 RULES = int(os.environ.get("FUZZ", 30))

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import handmade
-from analysis.proof import every_context, prove
 from data.rules import Copying, Rule, Suffixes
 from generate import generate
 from handmade import suffixes
 from handmade.parts import EPS, SHARP, Columns
+from proof.proof import every_context, prove
 from system.errors import UserError
 from tests.helpers.rules import ABC, build, draw_rule
 

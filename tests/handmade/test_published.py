@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import handmade
-from analysis.proof import prove
 from generate import generate
 from model import GPT
+from proof.proof import prove
 from system import checkpoint
 from system.errors import UserError
 from tests.helpers.runs import exact

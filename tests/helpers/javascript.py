@@ -7,7 +7,7 @@ from typing import Any
 
 from py_mini_racer import MiniRacer
 
-from analysis.page.html import PURE, script
+from page.html import PURE, script
 
 HARNESS = """
 function decoded(packed) {

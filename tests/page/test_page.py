@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 
 import handmade
 import look
-from analysis.proof import prove
 from generate import generate
+from proof.proof import prove
 from system import checkpoint
 from system.checkpoint import Checkpoint
 from tests.helpers.browser import chromium

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import handmade
-from analysis import certificate
-from analysis.bounds import Stream, Unproved, rounding
-from analysis.certificate import assure, certify
-from analysis.proof import count_contexts, prove
 from data.rules import Copying, Rule, Suffixes
 from handmade.parts import Columns
 from model import GPT
+from proof import certificate
+from proof.bounds import Stream, Unproved, rounding
+from proof.certificate import assure, certify
+from proof.proof import count_contexts, prove
 from system.errors import UserError
 from tests.helpers.rules import ABC, build, draw_rule
 

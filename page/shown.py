@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from analysis.heads import look, through_ln_f
-from analysis.page.breaks import Break
-from analysis.page.pack import pack, rounded
-from analysis.proof import count_contexts, every_context
 from data.aab import Rule
 from data.tokenizer import CharTokenizer
 from generate import generate
 from model import GPT
+from page.breaks import Break
+from page.pack import pack, rounded
+from proof.proof import count_contexts, every_context
 
 MOST_TILES = 500  # more contexts than that are sampled
 LONGEST_CHECK = 160  # characters of the text that the page opens with

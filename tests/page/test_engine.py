@@ -10,10 +10,10 @@ import torch
 
 import handmade
 from analysis.heads import look
-from analysis.page.pack import pack, rounded
-from analysis.proof import every_context, margins
 from data.tokenizer import CharTokenizer
 from generate import generate, keep_top_k, keep_top_p
+from page.pack import pack, rounded
+from proof.proof import every_context, margins
 from tests.helpers.javascript import Scripts, scripts
 from tests.helpers.tiny import CHARS, SIZES, tiny_gpt
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from analysis import proof
-from analysis.proof import every_context, margins, probabilities, prove
 from data.tokenizer import CharTokenizer
 from model import GPT
+from proof import proof
+from proof.proof import every_context, margins, probabilities, prove
 from tests.helpers import reference
 from tests.helpers.tiny import SIZES, tiny_gpt
 

@@ -18,7 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analysis.bounds import (
+from data.rules import Copying, Rule, Suffixes
+from handmade import copying, suffixes
+from model import GPT, Block, Head
+from proof.bounds import (
     UNIT,
     Scores,
     Stream,
@@ -30,10 +33,7 @@ from analysis.bounds import (
     silent,
     sure,
 )
-from analysis.proof import count_contexts, prove
-from data.rules import Copying, Rule, Suffixes
-from handmade import copying, suffixes
-from model import GPT, Block, Head
+from proof.proof import count_contexts, prove
 from system.errors import UserError
 
 ENUMERATED = 20_000  # contexts that are tried one by one; that takes a second
