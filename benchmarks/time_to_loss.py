@@ -33,7 +33,7 @@ from system import device
 from system.commandline import Parser, run
 from system.errors import Fault
 
-LEVELS = (1.9, 1.8, 1.6, 1.5, 1.47, 1.451, 1.42, 1.4, 1.38)
+LEVELS = (1.9, 1.8, 1.6, 1.5, 1.47, 1.451, 1.42, 1.4, 1.391, 1.38)
 THEIRS, COUNTS = "nanoGPT", "counts alone"
 PURE = ("memory.order=0", "memory.teach=0")
 # our runs: the settings as they are shipped, and the same with less time
