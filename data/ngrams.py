@@ -130,22 +130,25 @@ class Ngrams(nn.Module):
         """The nodes of the characters `last` below the nodes `above`; 0 where there is none."""
         codes = torch.add(last, above, alpha=self.vocab_size)
         places = torch.searchsorted(self.codes, codes)
-        return torch.where(self.codes.take(places) == codes, places + self.starts[1], 0)
+        there = self.codes.index_select(0, places.flatten()).view(places.shape)
+        return torch.where(there == codes, places + self.starts[1], 0)
 
     def extend(self, p: Tensor, nodes: Tensor) -> Tensor:
         """From p (N, V) after shorter contexts to that after longer and longer ones.
 
         nodes: (N, L), the longest first; 0 where there is none
         """
-        (N, L), V = nodes.shape, self.vocab_size
-        left = self.rest.take(nodes).cumprod(dim=1)  # by a context and all longer ones, (N, L)
-        start = self.first.take(nodes).flatten()
-        below = self.first.take(nodes + 1).flatten() - start
+        (N, L), V, flat = nodes.shape, self.vocab_size, nodes.flatten()
+        rest = self.rest.index_select(0, flat).view(N, L)
+        left = rest.cumprod(dim=1)  # by a context and all longer ones, (N, L)
+        start = self.first.index_select(0, flat)
+        below = self.first.index_select(0, flat + 1) - start
         row = torch.repeat_interleave(below)  # which of the N * L contexts each gram is below
-        entry = (start + below - below.cumsum(0)).take(row)
+        entry = (start + below - below.cumsum(0)).index_select(0, row)
         entry = entry + torch.arange(len(row), device=p.device)
-        adds = self.kept.take(entry) * F.pad(left[:, :-1], (1, 0), value=1.0).take(row)
-        cell = row // L * V + self.codes.take(entry) % V
+        before = F.pad(left[:, :-1], (1, 0), value=1.0).flatten()
+        adds = self.kept.index_select(0, entry) * before.index_select(0, row)
+        cell = row // L * V + self.codes.index_select(0, entry) % V
         p = (p * left[:, -1:]).flatten()
         if p.device.type == "cpu":  # each of the two adds in the same order on every run there
             p.index_add_(0, cell, adds)
