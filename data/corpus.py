@@ -241,7 +241,8 @@ class Batches:
         """The idx and targets of `step`, both (B, T) int64 on `device`."""
         span = torch.arange(self.block_size + 1)
         at = self.starts_of(step)[:, None] + span  # (B, T + 1)
-        at = at.to(self.ids.device, non_blocking=True)
+        place = self.ids.device
+        at = at.to(place, non_blocking=place.type == "cuda")  # others read `at` when it is gone
         window = self.ids[at].to(device, torch.long)
         return window[:, :-1], window[:, 1:]
 
