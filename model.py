@@ -102,13 +102,14 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) ->
     """Mix the values by the causal pattern: q (..., t, D), k, v (..., T, D) -> (..., t, D).
 
     Two kernels, one result. The fused one is faster, but not on a CPU in training with bfloat16 or
-    with dropout: there plain batched products are, up to five times (benchmarks/README.md).
+    with dropout: there plain batched products are, up to five times (benchmarks/README.md). On an
+    Apple chip it has been wrong without saying so, in three ways (docs/reliability.md).
     """
-    t, T = q.shape[-2], k.shape[-2]
-    if t == 1:  # the last position looks everywhere
+    t, T, place = q.shape[-2], k.shape[-2], q.device.type
+    if t == 1 and place != "mps":  # the last position looks everywhere
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p)
-    slow = q.device.type == "cpu" and (q.dtype != torch.float32 or dropout_p > 0)
-    if t == T and not (slow and q.requires_grad):
+    slow = place == "cpu" and q.requires_grad and (q.dtype != torch.float32 or dropout_p > 0)
+    if t == T and place != "mps" and not slow:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=True)
     return dropout(causal_pattern(q, k), dropout_p) @ v
 
