@@ -17,6 +17,7 @@ from mixture import Mixture
 from model import GPT, MultiHeadAttention, Past, Rotary, tail, turned
 from system.device import autocast
 
+SHORTEST = torch.finfo(torch.float32).tiny
 MANY = 1 << 27  # weights times positions: from there on bfloat16 is faster (benchmarks/README.md)
 
 
@@ -56,7 +57,9 @@ def choose(
         logits = keep_top_p(logits, top_p)
     probs = logits.softmax(dim=-1)
     # the draw of torch.multinomial, without its checks, which take longer than the draw
-    return (probs / torch.empty_like(probs).exponential_(generator=generator)).argmax(-1, True)
+    waits = torch.empty_like(probs).exponential_(generator=generator)
+    waits.clamp_(min=SHORTEST)  # an Apple chip also draws 0, and 0 / 0 would win
+    return (probs / waits).argmax(dim=-1, keepdim=True)
 
 
 class Cache(Past):

@@ -243,6 +243,16 @@ def test_nucleus_of_a_tie_is_no_larger() -> None:
     assert keep_top_p(torch.zeros(1, 8), 0.3).isfinite().sum() == 3
 
 
+def test_a_draw_of_zero_lets_nothing_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def zero(draws: Tensor, *, generator: torch.Generator) -> Tensor:
+        return draws.fill_(-0.0)  # as an Apple chip draws now and then
+
+    monkeypatch.setattr(Tensor, "exponential_", zero)
+    logits = torch.tensor([[5.0, 1.0, 9.0, 7.0]])
+    for narrow in ({"top_k": 2, "top_p": None}, {"top_k": None, "top_p": 0.9}):
+        assert choose(logits, torch.Generator(), temperature=1.0, **narrow).tolist() == [[2]]
+
+
 def distribution(
     logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None
 ) -> np.ndarray:
