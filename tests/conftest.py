@@ -13,7 +13,9 @@ import pytest
 import torch
 
 import train
+from system import device
 from system.checkpoint import Checkpoint
+from tests.helpers import apple as pretended
 from tests.helpers import runs
 from tests.helpers.faults import Ended, Processes
 from tests.helpers.tiny import tiny_gpt
@@ -70,6 +72,19 @@ def tiny(home: Path, call: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(metrics, "plot", lambda folder: None)
     monkeypatch.setattr(loop, "SAMPLE_CHARACTERS", 9)
     return partial(call, train.main, "--device", "cpu", "--config", "tiny.yaml")
+
+
+@pytest.fixture
+def apple(monkeypatch: pytest.MonkeyPatch) -> Iterator[pretended.Apple]:
+    """A machine with a pretended Apple chip, which `--device auto` takes."""
+    there = {"cpu": torch.device("cpu")}
+    monkeypatch.setattr(device, "pick", lambda name: there.get(name, pretended.MPS))
+    monkeypatch.setattr(torch.backends.mps, "get_core_count", lambda: 38)
+    monkeypatch.setattr(torch, "Generator", pretended.Generator)
+    torch.__future__.set_swap_module_params_on_conversion(True)  # or tied weights would part
+    with pretended.Apple() as chip:
+        yield chip
+    torch.__future__.set_swap_module_params_on_conversion(False)
 
 
 @pytest.fixture(scope="session")
