@@ -34,6 +34,8 @@ from training.loop import fit, write
 from training.start import find_run, open_folder, prepare
 from training.trainer import Trainer
 
+WITHOUT_GPU = "go on with --resume --device cpu, or start anew with --overwrite --device cpu"
+
 
 def parser() -> Parser:
     """The command line of train.py."""
@@ -111,7 +113,7 @@ def command(args: argparse.Namespace) -> int:
             print(estimate(trainer))
             return 0
         stop = Stop()
-        with stop.listening():
+        with stop.listening(), device.saying(WITHOUT_GPU):
             board = open_run(trainer, folder, resume=args.resume)
             stack.callback(board.close)
             introduce(trainer, folder)
@@ -120,7 +122,8 @@ def command(args: argparse.Namespace) -> int:
             print(f"stopped at step {trainer.progress.step} and saved; go on with --resume")
             return 128 + stop.signal
         if world.leads:
-            finish(trainer, folder)
+            with device.saying(WITHOUT_GPU):
+                finish(trainer, folder)
     return 0
 
 

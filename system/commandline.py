@@ -82,11 +82,10 @@ def run(
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except (MemoryError, RuntimeError) as error:
-        if "--debug" in argv or not out_of_memory(error):
+    except (MemoryError, RuntimeError, TypeError) as error:
+        if "--debug" in argv or not (message := fault(error)):
             raise
-        remedy = "make the batch, the model or the number of samples smaller"
-        return tell(parser, f"there is not enough memory; {remedy}", Fault.status)
+        return tell(parser, message, Fault.status)
     except OSError as error:  # a path or a disk that nothing above foresaw
         if "--debug" in argv:
             raise
@@ -95,10 +94,22 @@ def run(
         return tell(parser, f"{where}{error.strerror or error}; {remedy}", Fault.status)
 
 
+def fault(error: Exception) -> str:
+    """One sentence, if `error` says what the machine has not: memory, or a GPU that can do this."""
+    from system import device  # here, because torch takes its time, and has been imported by now
+
+    if out_of_memory(error):
+        remedy = "make the batch, the model or the number of samples smaller"
+        return f"there is not enough memory; {remedy}"
+    said = device.refused(error)
+    return f"{said}; use --device cpu" if said else ""
+
+
 def out_of_memory(error: Exception) -> bool:
-    """Whether `error` says so, as Python's, torch's on a GPU or, in words only, on a CPU."""
+    """Whether `error` says so, as Python's, torch's on a GPU or, in words only, elsewhere."""
     named = type(error).__name__ in ("MemoryError", "OutOfMemoryError")
-    return named or "can't allocate memory" in str(error)
+    words = ("can't allocate memory", "out of memory")  # a CPU; an Apple chip, a driver
+    return named or any(word in str(error) for word in words)
 
 
 def forgive_output() -> None:

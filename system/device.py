@@ -2,27 +2,78 @@
 
 import contextlib
 import ctypes
+import os
+import re
 import sys
+import warnings
+from collections.abc import Iterator
 
 import torch
 
-from system.errors import UserError
+from system.errors import Fault, UserError
 
 CHOICES = ("auto", "cpu", "cuda", "mps")
+GPU = re.compile(r"\b(mps|metal|cuda|cublas|cudnn|hip)", re.IGNORECASE)  # in what torch says
 
 
 def pick(name: str) -> torch.device:
-    """The device called `name`; auto is CUDA, then MPS, then the CPU. Raises UserError."""
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(device for device, available in there.items() if available)
-    if not there[name]:
+    """The device called `name`; auto is CUDA, then MPS, then the CPU, the first that computes.
+
+    A GPU that is there but cannot compute is told of on standard error. Where several processes
+    share the work, auto does not do without it: the others might not. Raises UserError.
+    """
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    for gpu in there if name == "auto" else {name} & there.keys():
+        if not there[gpu]():
+            continue
+        if not (reason := trouble(gpu)):
+            return torch.device(gpu)
+        if name == gpu or not alone:
+            raise UserError(f"--device {gpu} cannot compute here ({reason}); use --device cpu")
+        print(f"{gpu} cannot compute here ({reason}); going on with the CPU", file=sys.stderr)
+    if name not in ("auto", "cpu"):
         raise UserError(f"--device {name} is not available on this machine; use --device auto")
-    return torch.device(name)
+    return torch.device("cpu")
+
+
+def trouble(gpu: str) -> str:
+    """Why the GPU of this process cannot compute, or nothing if it can: tried on a product.
+
+    That it is there says little: torch may have no kernels for it, as for those from before 2018,
+    or another process may have filled its memory.
+    """
+    place = torch.device(gpu, int(os.environ.get("LOCAL_RANK", "0")) if gpu == "cuda" else 0)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch's, about the same, is ten lines long
+            ones = torch.ones(8, 8, device=place)
+            (ones @ ones).sum().item()  # waits for it
+    except Exception as error:  # drivers and libraries raise anything
+        return first_sentence(error)
+    return ""
+
+
+def first_sentence(error: Exception) -> str:
+    """What `error` says, without the advice that follows in torch's messages."""
+    said = str(error).strip() or type(error).__name__
+    return said.splitlines()[0].partition(". ")[0].rstrip(".")[:200]
+
+
+def refused(error: Exception) -> str:
+    """What a GPU could not do, in a sentence, if `error` says that, and nothing otherwise."""
+    said = first_sentence(error)
+    return said if GPU.search(said) and "out of memory" not in said else ""
+
+
+@contextlib.contextmanager
+def saying(remedy: str) -> Iterator[None]:
+    """Let what a GPU cannot do become a Fault, one sentence that ends with the `remedy`."""
+    try:
+        yield
+    except (RuntimeError, TypeError) as error:  # an operation or a type of numbers is missing
+        if not (said := refused(error)):
+            raise
+        raise Fault(f"{said}; {remedy}") from error
 
 
 def keep_memory() -> None:

@@ -79,6 +79,8 @@ def join(place: torch.device) -> Iterator[World]:
     if size == 1:
         yield ALONE
         return
+    if place.type == "mps":
+        raise UserError(f"{size} processes cannot share mps; use --device cpu, or one process")
     if place.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     try:

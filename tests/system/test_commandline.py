@@ -52,6 +52,17 @@ ENDS = [
     ((Terminated(),), 143, ""),
     ((MemoryError(),), 1, NO_MEMORY),
     ((torch.OutOfMemoryError("CUDA out of memory."),), 1, NO_MEMORY),
+    ((RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)."),), 1, NO_MEMORY),
+    ((RuntimeError("CUDA error: out of memory\nadvice"),), 1, NO_MEMORY),
+    (
+        (
+            NotImplementedError(
+                "The operator 'aten::take' is not there for the MPS device. Advice."
+            ),
+        ),
+        1,
+        "tool.py: The operator 'aten::take' is not there for the MPS device; use --device cpu\n",
+    ),
     ((0, "--sise=3"), 2, "tool.py: unrecognized arguments: --sise=3; --help lists what there is\n"),
     ((0, "--deb"), 2, "tool.py: unrecognized arguments: --deb; --help lists what there is\n"),
     (
