@@ -19,6 +19,8 @@ import shlex
 import sys
 from pathlib import Path
 
+import torch
+
 import mixture
 from system import checkpoint, config, device
 from system.checkpoint import BEST, LAST
@@ -31,6 +33,7 @@ from training.board import Board, open_board
 from training.board import check as check_board
 from training.estimate import estimate
 from training.loop import fit, write
+from training.parallel import World
 from training.start import find_run, open_folder, prepare
 from training.trainer import Trainer
 
@@ -49,6 +52,8 @@ def parser() -> Parser:
     p.add_argument(
         "--device", choices=device.CHOICES, default="auto", help="where to compute; default: auto"
     )
+    sizes = "whether the cpu: section of the settings file counts; default: as the device is"
+    p.add_argument("--cpu-section", choices=("auto", "yes", "no"), default="auto", help=sizes)
     p.add_argument("overrides", nargs="*", metavar="section.key=value", help="change a setting")
     return p
 
@@ -89,6 +94,24 @@ def introduce(trainer: Trainer, folder: Path) -> None:
     print(f"run    {folder}")
 
 
+def is_for_gpu(args: argparse.Namespace, place: torch.device, world: World) -> bool:
+    """Whether settings are taken without the cpu section of their file, by all processes alike.
+
+    Where a GPU takes them with it, because it is small, that is said.
+    """
+    if args.cpu_section != "auto":
+        return args.cpu_section == "no"
+    large = not world.largest(not device.is_large(place), place)
+    if large or place.type == "cpu" or args.resume or not args.config:
+        return large
+    if "cpu" in config.read_yaml(config.find(args.config)):
+        print(
+            f"sizes  those of the cpu: section, because this GPU has {device.cores(place)} cores, "
+            f"fewer than {device.LARGE}; --cpu-section no takes the others"
+        )
+    return False
+
+
 def command(args: argparse.Namespace) -> int:
     """Train as `args` say; 130 or 143 when a signal ended it."""
     forgive_output()
@@ -98,12 +121,15 @@ def command(args: argparse.Namespace) -> int:
         raise UserError("--resume and --overwrite exclude each other; choose one")
     if args.from_best and not args.resume:
         raise UserError("--from-best goes with --resume; add it")
+    if args.resume and args.cpu_section != "auto":
+        raise UserError("--cpu-section is for new runs; leave it out")
     with contextlib.ExitStack() as stack:
         world = stack.enter_context(parallel.join(place))
         if not world.leads:
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        use_gpu = is_for_gpu(args, place, world)
         with world.one_first():  # it fetches the text, and says what is wrong
-            settings, folder = find_run(args, use_gpu=place.type != "cpu")
+            settings, folder = find_run(args, use_gpu=use_gpu)
             if world.leads and not args.dry_run:
                 stack.enter_context(alone_in(folder))
             trainer = prepare(args, settings, folder, place, rank=world.rank)

@@ -19,7 +19,7 @@ SETTINGS = "tiny_shakespeare.yaml"
 
 def settings(overrides: Sequence[str], name: str) -> Config:
     """The settings of the main job with some of them changed, on the device called `name`."""
-    return config.load(config.find(SETTINGS), overrides, use_gpu=device.pick(name).type != "cpu")
+    return config.load(config.find(SETTINGS), overrides, use_gpu=device.is_large(device.pick(name)))
 
 
 def trainer(overrides: Sequence[str], name: str) -> Trainer:
@@ -30,7 +30,7 @@ def trainer(overrides: Sequence[str], name: str) -> Trainer:
     argv = ["--config", SETTINGS, "--device", name, "--overwrite", *overrides]
     args, place = train.parser().parse_args(argv), device.pick(name)
     device.keep_memory()
-    run_settings, folder = find_run(args, use_gpu=place.type != "cpu")
+    run_settings, folder = find_run(args, use_gpu=device.is_large(place))
     run = prepare(args, run_settings, folder, place)
     run.connect(ALONE)
     return run

@@ -211,7 +211,7 @@ def build(*layers: dict[str, dict[str, Any]]) -> Config:
 
 
 def load(path: Path, overrides: list[str], *, use_gpu: bool) -> Config:
-    """The file at `path`, its `cpu:` section where no GPU is used, then `section.key=value`s."""
+    """The file at `path`, its `cpu:` section unless it is `use_gpu`, then `section.key=value`s."""
     layer = read_yaml(path)
     cpu = layer.pop("cpu", {})
     try:

@@ -13,6 +13,7 @@ import torch
 from system.errors import Fault, UserError
 
 CHOICES = ("auto", "cpu", "cuda", "mps")
+LARGE = 20  # cores of a GPU that trains in minutes what is meant for GPUs
 GPU = re.compile(r"\b(mps|metal|cuda|cublas|cudnn|hip)", re.IGNORECASE)  # in what torch says
 
 
@@ -74,6 +75,22 @@ def saying(remedy: str) -> Iterator[None]:
         if not (said := refused(error)):
             raise
         raise Fault(f"{said}; {remedy}") from error
+
+
+def cores(place: torch.device) -> int:
+    """How many cores a GPU has: multiprocessors on CUDA, GPU cores on an Apple chip.
+
+    0 on a CPU, and where torch does not say.
+    """
+    if place.type == "cuda":
+        return torch.cuda.get_device_properties(place).multi_processor_count
+    count = getattr(torch.backends.mps, "get_core_count", None)  # older ones have none
+    return count() if place.type == "mps" and count else 0
+
+
+def is_large(place: torch.device) -> bool:
+    """Whether it takes settings that are meant for a GPU: those without the cpu section."""
+    return cores(place) >= LARGE
 
 
 def keep_memory() -> None:

@@ -148,6 +148,54 @@ def test_bfloat16_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> N
         assert device.has_bfloat16(torch.device("cuda")) is has
 
 
+def test_the_cores_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    about = SimpleNamespace(multi_processor_count=40)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda place: about)
+    monkeypatch.setattr(torch.backends.mps, "get_core_count", lambda: 8)
+    places = [torch.device(name) for name in ("cuda", "mps", "cpu")]
+    assert [device.cores(place) for place in places] == [40, 8, 0]
+    assert [device.is_large(place) for place in places] == [True, False, False]
+    monkeypatch.delattr(torch.backends.mps, "get_core_count")
+    assert device.cores(places[1]) == 0
+
+
+SIZES = {  # cores and options: whether the cpu section counts, and whether that is said
+    (8, ""): (True, True),
+    (19, ""): (True, True),
+    (20, ""): (False, False),
+    (8, "--cpu-section no"): (False, False),
+    (38, "--cpu-section yes"): (True, False),
+    (38, "--device cpu"): (True, False),
+    (38, "--device cpu --cpu-section no"): (False, False),
+}
+
+
+@pytest.mark.parametrize(("cores", "options"), SIZES)
+def test_a_small_gpu_takes_the_settings_of_a_cpu(
+    cores: int,
+    options: str,
+    home: Path,
+    call: Callable,
+    apple: Apple,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "get_core_count", lambda: cores)
+    monkeypatch.setattr(train, "estimate", width)
+    plain = Path("tiny.yaml").read_text()
+    Path("both.yaml").write_text(f"{plain}\ncpu: {{model: {{n_embd: 4}}}}\n")
+    small, said = SIZES[cores, options]
+    for name, counts, line in (("both.yaml", small, said), ("tiny.yaml", False, False)):
+        sizes = f"sizes  those of the cpu: section, because this GPU has {cores} cores, fewer than"
+        wanted = f"{sizes} 20; --cpu-section no takes the others\n" if line else ""
+        wanted += f"width {4 if counts else 8}\n"
+        assert call(train.main, "--config", name, "--dry-run", *options.split()) == (0, wanted, "")
+
+
+def test_the_cpu_section_is_for_new_runs(home: Path, refusal: Callable) -> None:
+    message = refusal(train.main, "--config", "tiny.yaml", "--resume", "--cpu-section", "no")
+    assert message == "train.py: --cpu-section is for new runs; leave it out\n"
+
+
 def test_processes_do_not_share_an_apple_chip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     wanted = pytest.raises(UserError, match="2 processes cannot share mps; use --device cpu")
