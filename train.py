@@ -138,8 +138,9 @@ def command(args: argparse.Namespace) -> int:
         if args.dry_run:
             print(estimate(trainer))
             return 0
+        stack.enter_context(device.saying(WITHOUT_GPU))
         stop = Stop()
-        with stop.listening(), device.saying(WITHOUT_GPU):
+        with stop.listening():
             board = open_run(trainer, folder, resume=args.resume)
             stack.callback(board.close)
             introduce(trainer, folder)
@@ -148,8 +149,7 @@ def command(args: argparse.Namespace) -> int:
             print(f"stopped at step {trainer.progress.step} and saved; go on with --resume")
             return 128 + stop.signal
         if world.leads:
-            with device.saying(WITHOUT_GPU):
-                finish(trainer, folder)
+            finish(trainer, folder)
     return 0
 
 

@@ -167,7 +167,8 @@ def refuse(
 ) -> None:
     """Raise for what an Apple chip does not do, or does wrong, although it has the kernel."""
     here = [x for x in given if isinstance(x, OnApple)]
-    strays = [x for x in given if not isinstance(x, OnApple) and x.ndim > 0]
+    single = not name.startswith("_fused")  # most take single numbers from the CPU
+    strays = [x for x in given if not isinstance(x, OnApple) and not (single and x.ndim == 0)]
     if here and strays and name not in MEET:
         raise RuntimeError("Expected all tensors to be on the same device, mps:0 and cpu")
     if gives and kwargs.get("dtype") in WIDE:

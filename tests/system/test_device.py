@@ -141,6 +141,7 @@ def test_commands_on_a_machine_whose_gpu_cannot_compute(
 
 def test_bfloat16_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _: True)  # emulated
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for major, has in ((7, False), (8, True)):  # of a T4, of an A100
         about = SimpleNamespace(major=major)
