@@ -31,7 +31,7 @@ def pick(name: str) -> torch.device:
         if not (reason := trouble(gpu)):
             return torch.device(gpu)
         if name == gpu or not alone:
-            raise UserError(f"--device {gpu} cannot compute here ({reason}); use --device cpu")
+            raise UserError(f"{gpu} cannot compute here ({reason}); use --device cpu")
         print(f"{gpu} cannot compute here ({reason}); going on with the CPU", file=sys.stderr)
     if name not in ("auto", "cpu"):
         raise UserError(f"--device {name} is not available on this machine; use --device auto")

@@ -83,7 +83,7 @@ def test_a_gpu_that_cannot_compute(
     assert capsys.readouterr() == ("", said)
     with pytest.raises(UserError) as refused:
         device.pick("cuda")
-    wanted = f"--device cuda cannot compute here ({reason}); use --device cpu"
+    wanted = f"cuda cannot compute here ({reason}); use --device cpu"
     assert (str(refused.value), refused.value.status) == (wanted, 2)
     monkeypatch.setenv("WORLD_SIZE", "2")  # the other process might have a GPU that can
     with pytest.raises(UserError, match="use --device cpu"):
