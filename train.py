@@ -31,7 +31,7 @@ from system.interrupt import Stop
 from training import metrics, parallel
 from training.board import Board, open_board
 from training.board import check as check_board
-from training.estimate import estimate
+from training.estimate import estimate, steps_after
 from training.loop import fit, write
 from training.parallel import World
 from training.start import find_run, open_folder, prepare
@@ -91,7 +91,9 @@ def introduce(trainer: Trainer, folder: Path) -> None:
         f"text   {len(text.train):,} characters to train on, {len(text.val):,} to validate, "
         f"{len(text.tokenizer.chars)} distinct"
     )
-    print(f"run    {folder}")
+    step = trainer.progress.step
+    begun = f" from step {step:,} on" if step else ""
+    print(f"run    {folder}{begun}, {steps_after(trainer, step)}")
 
 
 def is_for_gpu(args: argparse.Namespace, place: torch.device, world: World) -> bool:

@@ -387,6 +387,18 @@ def test_an_old_run_outlives_a_new_one_that_cannot_be_saved(
     assert contents(RUN) == before
 
 
+def test_how_often_a_run_goes_through_the_text(tiny: Callable) -> None:
+    """300 characters hold 36 windows of 8 wherever an epoch begins, and a batch has 4."""
+    epochs = "10 steps, 1.1 epochs of 9.0 steps"
+    assert f"run    {RUN}, {epochs}\n" in tiny().out
+    assert f" {epochs}\n" in tiny("--dry-run").out
+    longer = ("--resume", "train.max_steps=14")
+    assert "run     4 steps, 0.4 epochs of 9.0 steps\n" in tiny(*longer, "--dry-run").out
+    assert f"run    {RUN} from step 10 on, 4 steps, 0.4 epochs of 9.0 steps\n" in tiny(*longer).out
+    assert "0 steps, 0.0 epochs of 9.0 steps\n" in tiny("--resume", "train.max_steps=3").out
+    assert "for 0 steps and 0 evaluations" in tiny("--resume", "train.max_steps=3", "--dry-run").out
+
+
 def test_a_dry_run_leaves_nothing(tiny: Callable) -> None:
     status, out, err = tiny("--dry-run", "data.map_above_mb=0")
     assert (status, err) == (0, "") and not any(Path("checkpoints").rglob("*.*"))

@@ -59,15 +59,21 @@ def estimate(trainer: Trainer) -> str:
 def sizes(trainer: Trainer, standing: int) -> str:
     """The model, the text, and how often the steps after step `standing` go through it."""
     model, text, batches = trainer.model, trainer.corpus, trainer.batches
-    steps, epoch = trainer.config.train.max_steps - standing, batches.windows / batches.batch_size
     return (
         f"model   {model.parameter_count():,} parameters, {megabytes(size(model.parameters()))} "
         f"of weights\ntext    {len(text.train):,} characters to train on, {len(text.val):,} to "
         f"validate, {len(text.tokenizer.chars)} distinct\n"
         f"step    {batches.batch_size * batches.block_size:,} characters, of "
         f"{batches.windows * batches.block_size:,} in an epoch\n"
-        f"run     {steps:,} steps, {steps / epoch:,.1f} epochs of {epoch:,.1f} steps"
+        f"run     {steps_after(trainer, standing)}"
     )
+
+
+def steps_after(trainer: Trainer, standing: int) -> str:
+    """How many steps come after step `standing`, and how many epochs they make."""
+    steps = max(0, trainer.config.train.max_steps - standing)
+    epoch = trainer.batches.windows / trainer.batches.batch_size  # in steps
+    return f"{steps:,} steps, {steps / epoch:,.1f} epochs of {epoch:,.1f} steps"
 
 
 def memory(trainer: Trainer, measured: Measured) -> str:
@@ -87,9 +93,10 @@ def memory(trainer: Trainer, measured: Measured) -> str:
 def duration(trainer: Trainer, standing: int, measured: Measured) -> str:
     """How long the steps and evaluations after step `standing` take."""
     train = trainer.config.train
-    steps = train.max_steps - standing
-    evaluations = train.max_steps // train.eval_every - standing // train.eval_every
-    evaluations += steps > 0 and train.max_steps % train.eval_every > 0  # there is one at the end
+    last = max(standing, train.max_steps)
+    steps = last - standing
+    evaluations = last // train.eval_every - standing // train.eval_every
+    evaluations += steps > 0 and last % train.eval_every > 0  # there is one at the end
     total = steps * measured.step + evaluations * measured.evaluation
     return (
         f"time    {clock(measured.step)} a step (median of {measured.steps}), "
