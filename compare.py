@@ -33,7 +33,7 @@ from model import GPT
 from system import checkpoint
 from system.checkpoint import RUNS
 from system.commandline import Parser, bounded, forgive_output, run
-from system.errors import UserError
+from system.errors import UserError, looked_in
 
 DEFAULT = RUNS / "aab"
 PICTURE = "compare.png"
@@ -71,7 +71,7 @@ def trained(path: Path, letters: str, remedy: str) -> list[Column]:
     Raises UserError, with the `remedy`, where it knows other letters.
     """
     if not path.exists():
-        raise UserError(f"there is no checkpoint {path}; {remedy}")
+        raise UserError(f"there is no checkpoint {path}{looked_in(path)}; {remedy}")
     saved = checkpoint.load(checkpoint.locate(path))
     if sorted(saved.chars) != sorted(letters):
         wanted = f"the {len(letters)} of the text" if len(letters) > 9 else " and ".join(letters)

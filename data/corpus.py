@@ -19,10 +19,11 @@ from torch import Tensor
 
 from data import aab, rules, tiny_shakespeare
 from data.tokenizer import CODE_POINTS, CharTokenizer, UnknownCharacters, code_points
-from system.errors import Fault, UserError
+from system.errors import Fault, UserError, looked_in
 from system.settings import DataConfig
 
 PIECE = 1 << 20  # bytes read at a time
+BUILT_IN = ("tiny_shakespeare", "aab")  # texts that are no files of the user's
 RULES = "rules:"  # of a rule file's name, where a path could stand too
 
 
@@ -52,9 +53,12 @@ def source_files(dataset: str) -> list[Path]:
         path = path.expanduser()
         mode = path.stat().st_mode
     except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", error)
+        if isinstance(error, FileNotFoundError):
+            reason += looked_in(path)
         raise UserError(
             f"data.dataset={dataset[:200]} is not tiny_shakespeare, not aab, and no file or folder "
-            f"to read ({getattr(error, 'strerror', error)}); give the path of a UTF-8 text"
+            f"to read ({reason}); give the path of a UTF-8 text"
         ) from None
     if stat.S_ISREG(mode):
         return [path]

@@ -22,7 +22,7 @@ from typing import Any, get_args
 
 from model import Activation
 from system import config
-from system.errors import UserError
+from system.errors import UserError, looked_in
 
 EXAMPLES = config.CONFIGS / "rules"
 LENGTH, SEED = 60_000, 1  # of the text that a rule writes to be learned
@@ -149,15 +149,21 @@ class RuleTask:
         return []
 
 
+def is_path(name: str) -> bool:
+    """Whether `name` may be the path of a rule file, and not only the name of an example."""
+    return name.endswith((".yaml", ".yml"))
+
+
 def find(name: str) -> Path:
     """The rule file `name`: a path, or the name of an example. Raises UserError."""
-    places = [Path(name)] if name.endswith((".yaml", ".yml")) else []
+    places = [Path(name)] if is_path(name) else []
     if Path(name).name == name:
         places.append(EXAMPLES / f"{name.removesuffix('.yaml')}.yaml")
     for path in places:
         if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
             return path
-    raise UserError(f"there is no rule file {config.show(name)}; {available()}")
+    where = looked_in(name) if is_path(name) else ""
+    raise UserError(f"there is no rule file {config.show(name)}{where}; {available()}")
 
 
 def examples() -> list[str]:

@@ -66,7 +66,8 @@ def rule_of(name: str) -> Rule | None:
         there = ", ".join((*MODELS, *rules.examples()))
         wanted = f"there is no hand-set model {config.show(name)}"
         message = f"{wanted}; there are {there}, or give a rule file"
-        raise UserError(message if "there is no rule file" in str(error) else str(error)) from None
+        absent = "there is no rule file" in str(error) and not rules.is_path(name)
+        raise UserError(message if absent else str(error)) from None
 
 
 def task_of(name: str) -> aab.Task | RuleTask:

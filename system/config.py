@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from system.errors import UserError
+from system.errors import UserError, looked_in, show
 from system.settings import Config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -34,14 +34,6 @@ def settings_of(section: str) -> dict[str, dataclasses.Field]:
     """The fields of a section that a user may set, by name; vocab_size comes from the text."""
     fields = dataclasses.fields(SECTIONS[section])
     return {f.name: f for f in fields if f.name != "vocab_size"}
-
-
-def show(value: Any) -> str:
-    """A value as an error message quotes it, cut where it is long."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "a mapping"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def coerce(value: Any, kind: Any, key: str) -> Any:
@@ -97,6 +89,11 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
 
 
+def names() -> list[str]:
+    """Every setting that a user may set, as section.key."""
+    return [f"{section}.{key}" for section in SECTIONS for key in settings_of(section)]
+
+
 def check_keys(layer: dict[str, Any]) -> None:
     """Raise ConfigError unless `layer` is {section: {key: value}} with names that exist."""
     for section, values in layer.items():
@@ -110,8 +107,7 @@ def check_keys(layer: dict[str, Any]) -> None:
             if section == "model" and key == "vocab_size":
                 raise ConfigError("model.vocab_size comes from the text; leave it out")
             if key not in known:
-                every = [f"{s}.{k}" for s in SECTIONS for k in settings_of(s)]
-                hint = nearest(f"{section}.{key}", every) if len(str(key)) < 60 else "see --help"
+                hint = nearest(f"{section}.{key}", names()) if len(str(key)) < 60 else "see --help"
                 raise ConfigError(f"{show(f'{section}.{key}')} is no setting; {hint}")
 
 
@@ -170,7 +166,8 @@ def find(name: str) -> Path:
     for path in places:
         if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
             return path
-    raise ConfigError(f"there is no settings file {show(name)}; {available()}")
+    where = looked_in(name) if name.endswith((".yaml", ".yml")) else ""
+    raise ConfigError(f"there is no settings file {show(name)}{where}; {available()}")
 
 
 def available() -> str:

@@ -531,8 +531,8 @@ def test_what_is_not_likelier_than_all_others_is_marked() -> None:
 
 
 REFUSED = {
-    "": "there is no checkpoint checkpoints/aab; train one with: python train.py --config aab.yaml",
-    "--ckpt gone": "there is no checkpoint gone; train one with: python train.py",
+    "": "there is no checkpoint checkpoints/aab in ",
+    "--ckpt gone": "there is no checkpoint gone in ",
     "--ckpt .": "has no best.pt or last.pt",
     "--ckpt text.txt": "text.txt is damaged or no checkpoint",
     "--ckpt good.pt text.txt": "text.txt is damaged or no checkpoint",
@@ -547,7 +547,7 @@ REFUSED = {
     "--ckpt good.pt --handmade ngram --data long.txt": "is a model of 2 characters, and the "
     "comparison takes models of b and c; train one with: python train.py --config tiny_shakespeare."
     "yaml data.dataset=long.txt",
-    "--ckpt gone --handmade ngram --data long.txt": "there is no checkpoint gone; train one with",
+    "--ckpt gone --handmade ngram --data long.txt": "train one with: python train.py --conf",
     "--handmade ngram --data gone": "data.dataset=gone is not tiny_shakespeare",
     "--handmade ngram --order 1": "--order",
     "--ckpt good.pt --out text.txt": "--out text.txt is no folder",
