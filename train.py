@@ -42,9 +42,10 @@ WITHOUT_GPU = "go on with --resume --device cpu, or start anew with --overwrite 
 
 def parser() -> Parser:
     """The command line of train.py."""
-    p = Parser(prog="train.py", about=__doc__, epilog=config.describe())
-    p.add_argument("--config", metavar="NAME|PATH", help="a settings file, or its name in configs/")
-    p.add_argument("--resume", action="store_true", help="go on with the run in the run folder")
+    p = Parser(prog="train.py", about=__doc__, settings=config.names(), epilog=config.describe())
+    p.add_argument("--config", metavar="NAME", help="a settings file, or its name in configs/")
+    run_to_resume = "go on with a run: its folder, or a file in it; default: --config's or newest"
+    p.add_argument("--resume", nargs="?", const="", metavar="PATH", help=run_to_resume)
     p.add_argument("--from-best", action="store_true", help=f"resume from {BEST}, not {LAST}")
     p.add_argument("--overwrite", action="store_true", help="start anew in the run folder")
     p.add_argument("--allow-data-change", action="store_true", help="resume on a changed text")
@@ -119,9 +120,10 @@ def command(args: argparse.Namespace) -> int:
     forgive_output()
     place = device.pick(args.device)
     device.keep_memory()
-    if args.resume and args.overwrite:
+    resume = args.resume is not None
+    if resume and args.overwrite:
         raise UserError("--resume and --overwrite exclude each other; choose one")
-    if args.from_best and not args.resume:
+    if args.from_best and not resume:
         raise UserError("--from-best goes with --resume; add it")
     if args.resume and args.cpu_section != "auto":
         raise UserError("--cpu-section is for new runs; leave it out")
@@ -143,12 +145,13 @@ def command(args: argparse.Namespace) -> int:
         stack.enter_context(device.saying(WITHOUT_GPU))
         stop = Stop()
         with stop.listening():
-            board = open_run(trainer, folder, resume=args.resume)
+            board = open_run(trainer, folder, resume=resume)
             stack.callback(board.close)
             introduce(trainer, folder)
             fit(trainer, folder, board, stop)
         if stop.signal:
-            print(f"stopped at step {trainer.progress.step} and saved; go on with --resume")
+            name = shlex.quote(str(folder))
+            print(f"stopped at step {trainer.progress.step} and saved; go on with --resume {name}")
             return 128 + stop.signal
         if world.leads:
             finish(trainer, folder)

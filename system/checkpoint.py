@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from model import GPT, GPTConfig
-from system.errors import UserError
+from system.errors import UserError, looked_in
 from system.files import write_whole
 
 FORMAT, READ = 3, (2, 3)  # 3: model has shift, which is 0 in those before, and there are counts
@@ -104,7 +104,8 @@ def load(path: Path) -> Checkpoint:
             raise UserError(f"{path} is no ordinary file; {other(path)}")
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"there is no checkpoint {path}; {other(path)}") from None
+        hint = other(path) if path.parent.is_dir() and path.name in (LAST, BEST) else runs()
+        raise UserError(f"there is no checkpoint {path}{looked_in(path)}; {hint}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; {other(path)}") from None
     try:
@@ -177,7 +178,14 @@ def other(path: Path) -> str:
     twin = path.with_name(BEST if path.name == LAST else LAST)
     if not twin.is_file():
         return "name another file"
-    return f"try {twin}{', or --resume --from-best' if twin.name == BEST else ''}"
+    return f"try {twin}, which --ckpt and --resume take"
+
+
+def runs() -> str:
+    """The end of a message: which runs there are, some of them where there are many."""
+    names = {path.parent.name for name in (LAST, BEST) for path in RUNS.glob(f"*/{name}")}
+    listed = ", ".join(sorted(names)[:9]) or "none"
+    return f"name a run folder or a file; of runs {RUNS}/ has {listed}"
 
 
 def is_in_runs(folder: Path) -> bool:
@@ -196,7 +204,7 @@ def locate(path: Path | None) -> Path:
     folder = path or newest_run()
     if folder is None:
         raise UserError(
-            f"there is no run in {RUNS}/ yet; "
+            f"there is no run in {RUNS.absolute()} yet; "
             "train one with: python train.py --config tiny_shakespeare.yaml"
         )
     if not folder.is_dir():

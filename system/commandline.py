@@ -6,11 +6,12 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from system.errors import Fault, UserError, name_all
 from system.interrupt import Terminated, end, handled, quiet
+from system.words import Words
 
 
 def begin() -> None:
@@ -28,17 +29,25 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one sentence too, and which knows `--debug`.
 
     about: what the command does, and examples of it; --help begins with that
+    settings: those that words such as train.seed=2 may change
     """
 
-    def __init__(self, *, about: str = "", **kwargs) -> None:
+    def __init__(self, *, about: str = "", settings: Sequence[str] = (), **kwargs) -> None:
         super().__init__(
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs
         )
-        self.about = about
+        self.about, self.settings = about, settings
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def format_help(self) -> str:
         return f"{self.about.strip()}\n\n{super().format_help()}".lstrip()
+
+    def parse_intermixed_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Read options and other words, which may stand in any order. Raises UserError."""
+        args = sys.argv[1:] if args is None else args
+        return self.parse_args(Words(self, self.settings, args).sorted(), namespace)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists what there is")

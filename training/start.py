@@ -16,6 +16,7 @@ from system.errors import UserError
 from system.files import clear_temporary, write_whole
 from system.settings import Config
 from training import metrics
+from training.resume import find_folder, resumed_settings
 from training.trainer import Trainer
 
 SETTINGS = "config.yaml"
@@ -38,43 +39,15 @@ def find_run(args: argparse.Namespace, *, use_gpu: bool) -> tuple[Config | None,
 
     In resuming, the settings file only says which run is meant. Raises UserError.
     """
-    if args.config or not args.resume:
-        settings, folder = fresh_settings(args, use_gpu=use_gpu)
-        if not args.resume:
-            return settings, folder
-    else:
-        out_dir = config.parse_overrides(args.overrides).get("train", {}).get("out_dir")
-        folder = Path(out_dir) if out_dir else checkpoint.newest_run()
-    name = saved_name(args)
-    if folder is None or not (folder / name).is_file():
-        where = folder or f"{RUNS}/"
-        raise UserError(f"{where} has no {name} to resume; start the run without --resume")
-    return None, folder
-
-
-def saved_name(args: argparse.Namespace) -> str:
-    """Which checkpoint of its run folder a run goes on from."""
-    return BEST if args.from_best else LAST
-
-
-def resumed_settings(args: argparse.Namespace, folder: Path) -> tuple[Config, Checkpoint]:
-    """The settings of the run in `folder`, with the changes asked for, and its last save.
-
-    Raises UserError.
-    """
-    saved = checkpoint.load(folder / saved_name(args))
-    before = config.build(saved.settings)
-    after = config.build(saved.settings, config.parse_overrides(args.overrides))
-    kept = ("model", "data", "memory")
-    changed = [name for name in kept if getattr(before, name) != getattr(after, name)]
-    if before.optim.optimizer != after.optim.optimizer:
-        changed.append("optim.optimizer")
-    if changed:
-        raise UserError(
-            f"a resumed run keeps its {' and '.join(changed)} settings; "
-            "start a new run for others, with train.init_from if the weights should be kept"
-        )
-    return after, saved
+    if args.resume is None:
+        return fresh_settings(args, use_gpu=use_gpu)
+    configured = None
+    if args.config:
+        _, configured = fresh_settings(args, use_gpu=use_gpu)
+        path = config.find(args.config)
+        if path.name == SETTINGS and path.with_name(LAST).is_file():  # that of a run means the run
+            configured = path.parent
+    return None, find_folder(args, configured)
 
 
 def start_from(settings: Config, overrides: list[str]) -> Checkpoint | None:

@@ -19,7 +19,7 @@ from system import checkpoint
 from system.checkpoint import BEST, LAST, RUNS, Checkpoint
 from system.errors import Fault, UserError
 from tests.helpers import ROOT
-from tests.helpers.runs import exact, flip_bytes, room_for
+from tests.helpers.runs import exact, flip_bytes, forge, room_for
 from tests.helpers.tiny import tiny_gpt
 
 FUZZ = int(os.environ.get("FUZZ", "200"))  # bytes to flip
@@ -101,24 +101,20 @@ CONTENTS: dict[str, Callable[[dict], Any]] = {
 }
 
 
-def forge(path: Path, content: Any) -> None:
-    """Write `content` to `path` as somebody would who wants it to be taken for a checkpoint."""
-    if isinstance(content, dict):
-        content.pop("sha256", None)
-        content["sha256"] = checkpoint.sha256(content)
-    torch.save(content, path)
-
-
 @pytest.mark.parametrize("change", CONTENTS.values(), ids=CONTENTS.keys())
 def test_another_content(change: Callable[[dict], Any], saved: Checkpoint, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / LAST, saved)
     forge(tmp_path / LAST, change(torch.load(tmp_path / LAST)))
     assert message(tmp_path / LAST).endswith("name another file")
     checkpoint.save(tmp_path / BEST, saved)
-    assert message(tmp_path / LAST).endswith(f"try {tmp_path / BEST}, or --resume --from-best")
+    assert message(tmp_path / LAST).endswith(
+        f"try {tmp_path / BEST}, which --ckpt and --resume take"
+    )
     (tmp_path / LAST).rename(tmp_path / "mine.pt")
     checkpoint.save(tmp_path / LAST, saved)
-    assert message(tmp_path / "mine.pt").endswith(f"try {tmp_path / LAST}")
+    assert message(tmp_path / "mine.pt").endswith(
+        f"try {tmp_path / LAST}, which --ckpt and --resume take"
+    )
 
 
 def test_a_forged_content_that_is_right(saved: Checkpoint, tmp_path: Path) -> None:
@@ -151,7 +147,9 @@ def test_cut_files(saved: Checkpoint, tmp_path: Path) -> None:
     assert len(sizes) >= 64
     for size in sizes:
         (tmp_path / LAST).write_bytes(whole[:size])
-        assert message(tmp_path / LAST).endswith(f"try {tmp_path / BEST}, or --resume --from-best")
+        assert message(tmp_path / LAST).endswith(
+            f"try {tmp_path / BEST}, which --ckpt and --resume take"
+        )
 
 
 def test_flipped_bytes(saved: Checkpoint, tmp_path: Path) -> None:

@@ -88,7 +88,9 @@ def test_a_damaged_last_checkpoint(damage: bytes, tiny_process: Callable) -> Non
     (RUN / LAST).write_bytes(damage)
     before = contents(RUN)
     refused = tiny_process("--resume")
-    assert refused.status == 2 and f"try {RUN}/best.pt, or --resume --from-best" in refused.err
+    assert (
+        refused.status == 2 and f"try {RUN}/best.pt, which --ckpt and --resume take" in refused.err
+    )
     assert contents(RUN) == before
     ended = tiny_process("--resume", "--from-best")
     assert (ended.status, ended.err) == (0, "")
@@ -123,7 +125,7 @@ def test_a_first_signal_saves_and_a_second_ends_at_once(
             ended = tiny_process(settings, at=place, nth=nth, signals=signals)
             if len(signals) == 1:
                 assert ended.status == status and ended.err == ""
-                assert "and saved; go on with --resume" in ended.out.splitlines()[-1]
+                assert f"and saved; go on with --resume {folder}" in ended.out.splitlines()[-1]
             else:
                 assert ended.status == -number and "saved" not in ended.out
             assert go_on(tiny_process, folder, settings) == sha256(Path("whole"))

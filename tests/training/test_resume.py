@@ -1,6 +1,8 @@
 """A run that is stopped and resumed is the run that was never stopped, bit for bit."""
 
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import torch
 
 import train
 from tests.helpers import ROOT
-from tests.helpers.runs import RUN, TEXT, contents, records, sha256, state
+from tests.helpers.runs import RUN, TEXT, contents, forge, records, sha256, state
 
 TRAIN = ROOT / "train.py"
 
@@ -108,10 +110,10 @@ def test_a_finished_run(tiny: Callable) -> None:
 def test_what_a_run_keeps(setting: str, tiny: Callable, refusal: Callable) -> None:
     tiny()
     before = contents(RUN)
-    section = setting.partition(".")[0]
-    assert f"keeps its {section} settings" in refusal(train.main, "--resume", setting)
+    kept = {"model.n_layer=3": "model.n_layer=2", "data.val_fraction=0.2": "data.val_fraction=0.25"}
+    assert f"keeps {kept[setting]};" in refusal(train.main, "--resume", setting)
     message = refusal(train.main, "--resume", setting, "optim.optimizer=muon")
-    assert f"keeps its {section} and optim.optimizer settings" in message
+    assert f"keeps {kept[setting]} and optim.optimizer=adamw;" in message
     assert contents(RUN) == before
 
 
@@ -126,3 +128,86 @@ def test_a_changed_text(tiny: Callable, refusal: Callable) -> None:
     assert tiny("--resume", "train.max_steps=14").status == 0  # it is the run's text from now on
     Path("text.txt").write_text(TEXT + "é")
     assert "'é' (U+00E9)" in refusal(train.main, "--resume", "--device=cpu", "--allow-data-change")
+
+
+# Which run
+
+
+NAMED = {  # the run folder holds last.pt of step 10 and best.pt of step 8
+    "--resume {run}": 10,
+    "--resume {run}/": 10,
+    "--resume={run}": 10,
+    "--resume {run}/last.pt": 10,
+    "--resume {run}/config.yaml": 10,
+    "--resume {run}/best.pt": 8,
+    "--resume {run}/best.pt --from-best": 8,
+    "--resume {run} --from-best": 8,
+    "--resume {run} train.out_dir={run}": 10,
+    "--resume train.out_dir={run}": 10,
+    "--config {run}/config.yaml --resume": 10,
+    "--config {run}/config.yaml --resume {run}/best.pt": 8,
+    "train.seed=3 --resume {run} train.seed=1": 10,
+}
+
+
+def test_a_run_is_named_by_a_path(tiny: Callable, call: Callable) -> None:
+    run = Path("runs/older")
+    tiny(f"train.out_dir={run}", "train.eval_every=2")
+    best = torch.load(run / "last.pt")
+    best["progress"]["step"] = 8
+    forge(run / "best.pt", best)
+    tiny()  # a newer one, which is not meant
+    newer = contents(RUN)
+    shutil.copytree(run, "kept")
+    for line, begun in NAMED.items():
+        shutil.copytree("kept", run, dirs_exist_ok=True)
+        words = shlex.split(line.format(run=run))
+        ended = call(train.main, "--device=cpu", *words, "train.max_steps=12")
+        assert ended.status == 0, (line, ended.err)
+        assert f"run    {run} from step {begun} on, {12 - begun} steps, " in ended.out, line
+        assert records(run)[-1]["step"] == 12
+        assert contents(RUN) == newer
+
+
+UNNAMED = {
+    "--resume gone": "there is no run gone in {cwd}; name a run folder or a file; of runs "
+    "checkpoints/ has other, tiny",
+    "--resume checkpoints": "checkpoints has no last.pt to resume; name one of checkpoints/other, "
+    "checkpoints/tiny",
+    "--resume empty": "empty has no last.pt to resume; start the run without --resume",
+    "--resume onlybest": "onlybest has no last.pt to resume; best.pt is there, from which --from-",
+    "--resume checkpoints/tiny/copy.pt": "and checkpoints/tiny/copy.pt is neither; put it into a "
+    "folder of its own as last.pt, or start a new run with its weights, with train.init_from=check",
+    "--resume checkpoints/tiny train.out_dir=other": "--resume checkpoints/tiny and "
+    "train.out_dir=other name two runs",
+    "--resume checkpoints/other --config tiny.yaml": "--resume checkpoints/other and --config "
+    "tiny.yaml name two runs",
+    "--resume checkpoints/tiny/last.pt --from-best": "--from-best goes on from best.pt, not from",
+    "--resume checkpoints/tiny --overwrite": "--resume and --overwrite exclude each other",
+    f"--resume {'x' * 300}": "there is no run xxx",
+}
+
+
+def test_a_path_that_names_no_run(tiny: Callable, refusal: Callable) -> None:
+    tiny()
+    shutil.copytree(RUN, "checkpoints/other")
+    shutil.copy(RUN / "last.pt", RUN / "copy.pt")
+    Path("empty").mkdir()
+    Path("onlybest").mkdir()
+    shutil.copy(RUN / "best.pt", "onlybest")
+    before = contents(Path())
+    for line, sentence in UNNAMED.items():
+        said = refusal(train.main, "--device=cpu", *line.split())
+        assert sentence.format(cwd=Path.cwd()) in said
+    assert contents(Path()) == before
+
+
+def test_the_settings_file_of_a_run_that_moved_means_the_run(
+    tiny: Callable, call: Callable
+) -> None:
+    tiny()
+    RUN.rename("moved")
+    line = ("--config=moved/config.yaml", "--resume", "--device=cpu", "train.max_steps=12")
+    assert call(train.main, *line).status == 0
+    assert records(Path("moved"))[-1]["step"] == 12
+    assert not Path("checkpoints/config").exists()

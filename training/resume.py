@@ -1,0 +1,100 @@
+"""What a run that goes on starts from: which run it is, and its settings."""
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+
+from system import checkpoint, config
+from system.checkpoint import BEST, LAST, RUNS, Checkpoint
+from system.errors import UserError, looked_in
+from system.settings import Config
+
+KEPT = ("model", "data", "memory")  # sections that a run keeps
+
+
+def saved_name(args: argparse.Namespace) -> str:
+    """Which checkpoint of its run folder a run goes on from. Raises UserError."""
+    named = Path(args.resume).name if os.path.isfile(args.resume) else ""  # noqa: PTH113
+    if args.from_best and named == LAST:
+        raise UserError(f"--from-best goes on from {BEST}, not from {args.resume}; leave one out")
+    return BEST if args.from_best or named == BEST else LAST
+
+
+def find_folder(args: argparse.Namespace, configured: Path | None) -> Path:
+    """The folder of the run to go on with: of `--resume PATH`, of train.out_dir, or the newest.
+
+    configured: the folder of --config, where that was given. Raises UserError.
+    """
+    named = {}
+    out_dir = config.parse_overrides(args.overrides).get("train", {}).get("out_dir")
+    if args.resume:
+        named[f"--resume {args.resume}"] = folder_of(args.resume)
+    if configured:
+        named[f"--config {args.config}"] = configured
+    elif out_dir:
+        named[f"train.out_dir={out_dir}"] = Path(out_dir)
+    if len({folder.resolve() for folder in named.values()}) > 1:
+        first, other = named
+        raise UserError(
+            f"{first} and {other} name two runs; a run goes on in its own folder, so leave one out"
+        )
+    folder = next(iter(named.values()), None) or checkpoint.newest_run()
+    if folder is None:
+        raise UserError(
+            f"{RUNS.absolute()}/ has no {LAST} to resume; name one with --resume PATH, or "
+            "start one without --resume"
+        )
+    name = saved_name(args)
+    if not (folder / name).is_file():
+        raise UserError(f"{folder} has no {name} to resume; {instead_of(folder, name)}")
+    return folder
+
+
+def folder_of(name: str) -> Path:
+    """The run folder that `name` is, or is a file in. Raises UserError."""
+    path = Path(name)
+    if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises where a name is too long
+        return path
+    if not os.path.isfile(name):  # noqa: PTH113
+        raise UserError(f"there is no run {name}{looked_in(name)}; {checkpoint.runs()}")
+    if path.suffix == ".pt" and path.name not in (LAST, BEST):
+        raise UserError(
+            f"a run goes on from {LAST} or {BEST} of its folder, and {name} is neither; put it "
+            f"into a folder of its own as {LAST}, or start a new run with its weights, with "
+            f"train.init_from={shlex.quote(name)}"
+        )
+    return path.parent
+
+
+def instead_of(folder: Path, name: str) -> str:
+    """The end of a message: what to do where `folder` has no checkpoint of this `name`."""
+    if name == LAST and (folder / BEST).is_file():
+        return f"{BEST} is there, from which --from-best goes on"
+    inside = sorted(path.parent for path in folder.glob(f"*/{LAST}"))
+    if inside:
+        return f"name one of {', '.join(map(str, inside[:9]))}"
+    return "start the run without --resume"
+
+
+def resumed_settings(args: argparse.Namespace, folder: Path) -> tuple[Config, Checkpoint]:
+    """The settings of the run in `folder`, with the changes asked for, and its last save.
+
+    Raises UserError.
+    """
+    saved = checkpoint.load(folder / saved_name(args))
+    changes = config.parse_overrides(args.overrides)
+    before, after = config.build(saved.settings), config.build(saved.settings, changes)
+    kept = []
+    for name in (f"{section}.{key}" for section in changes for key in changes[section]):
+        section, _, key = name.partition(".")
+        old, new = (getattr(getattr(each, section), key) for each in (before, after))
+        fixed = section in KEPT or name == "optim.optimizer"
+        if fixed and old != new:
+            kept.append(f"{name}={old}")
+    if kept:
+        raise UserError(
+            f"a resumed run keeps {' and '.join(kept)}; leave the change out, or start a new run, "
+            "with train.init_from if the weights should be kept"
+        )
+    return after, saved
