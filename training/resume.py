@@ -1,16 +1,22 @@
-"""What a run that goes on starts from: which run it is, and its settings."""
+"""What a run that goes on starts from: which run it is, its settings, and where its text is now."""
 
 import argparse
+import contextlib
+import dataclasses
 import os
 import shlex
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from data import corpus, rules
+from data.corpus import RULES
 from system import checkpoint, config
 from system.checkpoint import BEST, LAST, RUNS, Checkpoint
 from system.errors import UserError, looked_in
-from system.settings import Config
+from system.settings import Config, DataConfig
 
-KEPT = ("model", "data", "memory")  # sections that a run keeps
+KEPT = ("model", "data", "memory")  # sections that a run keeps, but for
+FREE = ("data.dataset", "data.map_above_mb")  # what is another matter on another machine
 
 
 def saved_name(args: argparse.Namespace) -> str:
@@ -89,7 +95,7 @@ def resumed_settings(args: argparse.Namespace, folder: Path) -> tuple[Config, Ch
     for name in (f"{section}.{key}" for section in changes for key in changes[section]):
         section, _, key = name.partition(".")
         old, new = (getattr(getattr(each, section), key) for each in (before, after))
-        fixed = section in KEPT or name == "optim.optimizer"
+        fixed = (section in KEPT and name not in FREE) or name == "optim.optimizer"
         if fixed and old != new:
             kept.append(f"{name}={old}")
     if kept:
@@ -97,4 +103,60 @@ def resumed_settings(args: argparse.Namespace, folder: Path) -> tuple[Config, Ch
             f"a resumed run keeps {' and '.join(kept)}; leave the change out, or start a new run, "
             "with train.init_from if the weights should be kept"
         )
+    if after.train.out_dir is not None:  # the folder may have moved
+        after.train.out_dir = folder.as_posix()
     return after, saved
+
+
+def locate_text(
+    args: argparse.Namespace, data: DataConfig, folder: Path, sha256: str
+) -> DataConfig:
+    """`data` with the path at which the text of the run in `folder` is now.
+
+    The settings hold the path as it was given. A relative one is looked for in the current folder,
+    then in the run's folder and those above it, so that it is found from anywhere, and after all
+    of them were moved or copied. If there are several, it is the one of this `sha256`. Raises
+    UserError where there is none.
+    """
+    kind = RULES if data.dataset.startswith(RULES) else ""
+    name = data.dataset.removeprefix(kind)
+    if data.dataset in corpus.BUILT_IN or (kind and not rules.is_path(name)):
+        return data
+    bases = [Path(), *above(folder)] if not is_absolute(name) else [Path()]
+    paths = there(name, bases + [rules.EXAMPLES] * bool(kind))
+    found = [dataclasses.replace(data, dataset=f"{kind}{path}") for path in paths]
+    if not found:
+        where = "" if len(bases) == 1 else f", neither in {Path.cwd()} nor in {folder} or above it"
+        run = folder / BEST if saved_name(args) == BEST else folder
+        raise UserError(
+            f"data.dataset={data.dataset[:200]} is not there{where}; say where the text is now: "
+            f"--resume {shlex.quote(str(run))} data.dataset=PATH"
+        )
+    for each in found if len(found) > 1 else ():
+        with contextlib.suppress(UserError):  # it cannot be read, so it is another one
+            if corpus.survey(each)[2] == sha256:
+                return each
+    return found[0]
+
+
+def above(folder: Path) -> list[Path]:
+    """A folder and those that it is in, by their names: no link is followed."""
+    own = Path(os.path.abspath(folder))  # noqa: PTH100 - Path.absolute keeps each ..
+    return [own, *own.parents]
+
+
+def there(name: str, bases: Iterable[Path]) -> Iterator[Path]:
+    """The paths, each once, at which something called `name` is, as seen from `bases`."""
+    seen = set()
+    for base in bases:
+        for spelled in dict.fromkeys((name, name.replace("\\", "/"))):  # given on Windows
+            path = base / os.path.expanduser(spelled)  # noqa: PTH111 - this one raises nothing
+            if os.path.exists(path) and path.resolve() not in seen:  # noqa: PTH110 - likewise
+                seen.add(path.resolve())
+                yield path
+
+
+def is_absolute(name: str) -> bool:
+    """Whether `name` is an absolute path, on this system or another, or one from someone's home."""
+    kinds = (PurePosixPath, PureWindowsPath)
+    return name.startswith("~") or any(kind(name).is_absolute() for kind in kinds)

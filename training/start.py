@@ -16,7 +16,7 @@ from system.errors import UserError
 from system.files import clear_temporary, write_whole
 from system.settings import Config
 from training import metrics
-from training.resume import find_folder, resumed_settings
+from training.resume import find_folder, locate_text, resumed_settings
 from training.trainer import Trainer
 
 SETTINGS = "config.yaml"
@@ -91,8 +91,9 @@ def prepare(
                 f"{folder} is not empty; go on with --resume, start anew with --overwrite, or "
                 "choose another folder with train.out_dir=FOLDER"
             )
+    data = locate_text(args, settings.data, folder, saved.fingerprint) if saved else settings.data
     text = corpus.load(
-        settings.data,
+        data,
         settings.model.block_size,
         place,
         chars=source.chars if source else None,
@@ -100,7 +101,10 @@ def prepare(
         calibration_fraction=settings.memory.calibration_fraction if settings.memory.order else 0.0,
     )
     if saved and saved.fingerprint != text.fingerprint and not args.allow_data_change:
-        raise UserError("the text changed since the run began; --allow-data-change goes on with it")
+        raise UserError(
+            f"the text {data.dataset} changed since the run began, or is another one; "
+            "--allow-data-change goes on with it"
+        )
     torch.manual_seed(settings.train.seed)
     settings.model = dataclasses.replace(settings.model, vocab_size=len(text.tokenizer.chars))
     model = GPT(settings.model)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import train
 from tests.helpers import ROOT
-from tests.helpers.runs import RUN, TEXT, contents, forge, records, sha256, state
+from tests.helpers.runs import RUN, TEXT, contents, exact, forge, records, sha256, state
 
 TRAIN = ROOT / "train.py"
 
@@ -200,6 +201,159 @@ def test_a_path_that_names_no_run(tiny: Callable, refusal: Callable) -> None:
         said = refusal(train.main, "--device=cpu", *line.split())
         assert sentence.format(cwd=Path.cwd()) in said
     assert contents(Path()) == before
+
+
+# Somewhere else
+
+
+def weights(folder: Path) -> object:
+    """What a run has learned."""
+    return exact(torch.load(folder / "last.pt")["weights"])
+
+
+LONGER = ("--resume", "train.max_steps=14")
+
+
+@pytest.fixture
+def longer(tiny: Callable) -> object:
+    """The weights of the tiny run at the end of 14 steps, after it was resumed at step 10."""
+    tiny("train.out_dir=whole")
+    tiny("train.out_dir=whole", *LONGER)
+    return weights(Path("whole"))
+
+
+def test_a_text_that_moved(
+    longer: object, tiny: Callable, call: Callable, refusal: Callable
+) -> None:
+    tiny()
+    Path("other texts").mkdir()
+    Path("back.txt").write_text(TEXT[::-1])
+    moved = Path("text.txt").rename("other texts/b.txt")
+    before = contents(Path())
+    message = refusal(train.main, "--device=cpu", "--resume")
+    assert f"data.dataset=text.txt is not there, neither in {Path.cwd()} nor in {RUN}" in message
+    remedy = message.partition("say where the text is now: ")[2].replace("PATH", f"'{moved}'")
+    wrong = [*shlex.split(remedy)[:-1], "data.dataset=back.txt"]
+    said = refusal(train.main, "--device=cpu", *wrong)
+    assert "the text back.txt changed since the run began, or is another one; --allow-data" in said
+    assert "data.dataset=gone is not there" in refusal(train.main, "--resume", "data.dataset=gone")
+    assert contents(Path()) == before
+    ended = call(train.main, "--device=cpu", *shlex.split(remedy), "train.max_steps=14")
+    assert (ended.status, weights(RUN)) == (0, longer)
+    for settings in (
+        torch.load(RUN / "last.pt")["settings"],
+        yaml.safe_load((RUN / "config.yaml").read_text()),
+    ):
+        assert settings["data"]["dataset"] == str(moved)
+    assert tiny("--resume").status == 0
+    assert tiny("--resume", "data.dataset=back.txt", "--allow-data-change").status == 0
+
+
+def test_whether_ids_are_mapped_may_change(longer: object, tiny: Callable) -> None:
+    tiny()
+    assert tiny(*LONGER, "data.map_above_mb=0").status == 0
+    assert weights(RUN) == longer
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_run_goes_on_from_any_folder(
+    link: bool, longer: object, tiny: Callable, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where another text of that name is nearer; and after all was moved and copied."""
+    Path("a/texts").mkdir(parents=True)
+    Path("a/texts/my.txt").write_text(TEXT)
+    monkeypatch.chdir("a")
+    if link:  # to where there is more room
+        Path("../room").mkdir()
+        Path("checkpoints").symlink_to("../room")
+    folder = "checkpoints/x"
+    settings = ("--config=../tiny.yaml", "data.dataset=texts/my.txt", f"train.out_dir={folder}")
+    assert call(train.main, "--device=cpu", *settings).status == 0
+    monkeypatch.chdir("..")
+    shutil.move("a", "moved")
+    Path("b/texts").mkdir(parents=True)
+    Path("b/texts/my.txt").write_text(TEXT[::-1])  # not that of the run
+    monkeypatch.chdir("b")
+    run = Path("../moved/checkpoints/x")
+    ended = call(train.main, "--device=cpu", "--resume", run, "train.max_steps=14")
+    assert ended.status == 0, ended.err
+    assert weights(run) == longer
+    for command in ("sample", "look"):
+        assert f"python {command}.py --ckpt {run}\n" in ended.out
+    settings = torch.load(run / "last.pt")["settings"]
+    assert settings["train"]["out_dir"] == str(run)
+    assert settings["data"]["dataset"] == "texts/my.txt"
+    assert not Path("checkpoints").exists()
+
+
+def change(path: Path, section: str, **settings: object) -> None:
+    """Let the run of the checkpoint at `path` have been made with other settings."""
+    content = torch.load(path)
+    content["settings"][section] |= settings
+    forge(path, content)
+
+
+def test_a_run_that_was_made_on_windows(longer: object, tiny: Callable, refusal: Callable) -> None:
+    Path("texts").mkdir()
+    Path("text.txt").rename("texts/my.txt")
+    tiny("data.dataset=texts/my.txt")
+    change(RUN / "last.pt", "data", dataset="texts\\my.txt")
+    change(RUN / "last.pt", "train", out_dir="checkpoints\\tiny", init_from="C:\\a.pt")
+    assert tiny(*LONGER).status == 0
+    assert weights(RUN) == longer
+    assert torch.load(RUN / "last.pt")["settings"]["train"]["out_dir"] == "checkpoints/tiny"
+    for gone in ("C:\\texts\\my.txt", "\\\\server\\my.txt", "/texts/gone.txt", "~/gone.txt"):
+        change(RUN / "last.pt", "data", dataset=gone)
+        said = f"data.dataset={gone} is not there; say where the text is now: --resume {RUN} data."
+        assert said in refusal(train.main, "--resume")
+    change(RUN / "best.pt", "data", dataset="gone")
+    said = refusal(train.main, "--resume", "--from-best")
+    assert f"--resume {RUN}/best.pt data.dataset=PATH" in said
+
+
+RULE = "chars: ab\nblock_size: 8\ndefault: a\nrules: {aa: b}\n"
+
+
+def test_rules_are_found_as_texts_are(
+    tiny: Callable, call: Callable, refusal: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("rule.yaml").write_text(RULE)
+    for name, rule in (("rule", "rules:rule.yaml"), ("example", "rules:abc.yaml")):
+        assert tiny(f"data.dataset={rule}", f"train.out_dir={name}").status == 0
+    Path("b").mkdir()
+    monkeypatch.chdir("b")
+    for run in ("../rule", "../example"):
+        assert call(train.main, "--device=cpu", "--resume", run).status == 0
+    Path("../rule.yaml").rename("r.yaml")
+    assert "data.dataset=rules:rule.yaml is not there" in refusal(train.main, "--resume", "../rule")
+    found = ("--resume", "../rule", "data.dataset=rules:r.yaml")
+    assert call(train.main, "--device=cpu", *found).status == 0
+
+
+def test_a_text_that_cannot_be_read_is_passed_over(
+    longer: object, tiny: Callable, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny()
+    Path("b").mkdir()
+    monkeypatch.chdir("b")
+    Path("text.txt").write_bytes(b"\xff")
+    assert call(train.main, "--device=cpu", "--resume", f"../{RUN}", LONGER[1]).status == 0
+    assert weights(".." / RUN) == longer
+
+
+def test_what_another_machine_lacks(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with settings of a GPU goes on without one."""
+
+    def compiler(*_: object, **__: object) -> None:
+        raise RuntimeError("no compiler")
+
+    tiny()
+    change(RUN / "last.pt", "train", dtype="bfloat16", compile=True)
+    monkeypatch.setattr(torch, "compile", compiler)
+    ended = tiny("--resume", "train.max_steps=12")
+    assert ended.status == 0 and "cpu, bfloat16\n" in ended.out
+    assert ended.err == "torch.compile failed (no compiler); going on without it\n"
+    assert records(RUN)[-1]["step"] == 12
 
 
 def test_the_settings_file_of_a_run_that_moved_means_the_run(
