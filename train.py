@@ -37,7 +37,7 @@ from training.parallel import World
 from training.start import find_run, open_folder, prepare
 from training.trainer import Trainer
 
-WITHOUT_GPU = "go on with --resume --device cpu, or start anew with --overwrite --device cpu"
+WITHOUT_GPU = "go on with --resume {} --device cpu, or start anew with --overwrite --device cpu"
 
 
 def parser() -> Parser:
@@ -125,7 +125,7 @@ def command(args: argparse.Namespace) -> int:
         raise UserError("--resume and --overwrite exclude each other; choose one")
     if args.from_best and not resume:
         raise UserError("--from-best goes with --resume; add it")
-    if args.resume and args.cpu_section != "auto":
+    if resume and args.cpu_section != "auto":
         raise UserError("--cpu-section is for new runs; leave it out")
     with contextlib.ExitStack() as stack:
         world = stack.enter_context(parallel.join(place))
@@ -142,7 +142,8 @@ def command(args: argparse.Namespace) -> int:
         if args.dry_run:
             print(estimate(trainer))
             return 0
-        stack.enter_context(device.saying(WITHOUT_GPU))
+        name = shlex.quote(str(folder))
+        stack.enter_context(device.saying(WITHOUT_GPU.format(name)))
         stop = Stop()
         with stop.listening():
             board = open_run(trainer, folder, resume=resume)
@@ -150,7 +151,6 @@ def command(args: argparse.Namespace) -> int:
             introduce(trainer, folder)
             fit(trainer, folder, board, stop)
         if stop.signal:
-            name = shlex.quote(str(folder))
             print(f"stopped at step {trainer.progress.step} and saved; go on with --resume {name}")
             return 128 + stop.signal
         if world.leads:

@@ -250,7 +250,7 @@ def test_an_operation_that_is_missing_in_a_run(
     lacking("_fused_adamw_")
     auto = ("--config", "tiny.yaml", "--device", "auto")
     ended = call(train.main, *auto)
-    remedies = "--resume --device cpu", "--overwrite --device cpu"
+    remedies = "--resume checkpoints/tiny --device cpu", "--overwrite --device cpu"
     either = f"go on with {remedies[0]}, or start anew with {remedies[1]}"
     message = f"train.py: {LACKING.format('_fused_adamw_')}; {either}\n"
     assert (ended.status, ended.err) == (1, message)
