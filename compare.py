@@ -32,8 +32,9 @@ from data.rules import RuleTask
 from model import GPT
 from system import checkpoint
 from system.checkpoint import RUNS
-from system.commandline import Parser, bounded, forgive_output, run
+from system.commandline import Parser, bounded, run
 from system.errors import UserError, looked_in
+from system.output import forgive_output
 
 DEFAULT = RUNS / "aab"
 PICTURE = "compare.png"

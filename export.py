@@ -20,9 +20,10 @@ from pathlib import Path
 from gpt2.hub import WEIGHTS, contents
 from system import checkpoint
 from system.checkpoint import Checkpoint
-from system.commandline import Parser, forgive_output, run
+from system.commandline import Parser, run
 from system.errors import UserError
 from system.files import clear_temporary, write_whole
+from system.output import forgive_output, unbroken
 
 
 def parser() -> Parser:
@@ -69,9 +70,10 @@ def command(args: argparse.Namespace) -> int:
     for name, content in files:
         clear_temporary(args.to / name)
         write_whole(args.to / name, content)
-    print(f"{path}, step {saved.progress['step']}, written to {args.to}")
-    if saved.counts:
-        print("the counts stay behind: what was exported is the trained model alone")
+    with unbroken("stdout"):
+        print(f"{path}, step {saved.progress['step']}, written to {args.to}")
+        if saved.counts:
+            print("the counts stay behind: what was exported is the trained model alone")
     return 0
 
 

@@ -27,9 +27,10 @@ from page.shown import Shown, described
 from proof.certificate import assure
 from proof.proof import MOST, count_contexts, prove
 from system import checkpoint
-from system.commandline import Parser, bounded, forgive_output, run
+from system.commandline import Parser, bounded, run
 from system.errors import UserError
 from system.files import write_whole
+from system.output import forgive_output, unbroken
 
 
 def parser() -> Parser:
@@ -163,7 +164,8 @@ def command(args: argparse.Namespace) -> int:
     given = {"sides": sides, "prompt": prompt, "temperature": temperature}
     text = page(title, about, given, weights)
     write_whole(args.out, text.encode())
-    print(f"{args.out}: {len(text.encode()) / 1e6:.1f} MB; open it in a browser")
+    with unbroken("stdout"):
+        print(f"{args.out}: {len(text.encode()) / 1e6:.1f} MB; open it in a browser")
     return 0
 
 

@@ -34,8 +34,9 @@ from model import GPT
 from proof.certificate import assure
 from system import checkpoint, config, device
 from system.checkpoint import Checkpoint
-from system.commandline import Parser, bounded, check_output, run
+from system.commandline import Parser, bounded, run
 from system.errors import UserError
+from system.output import check_output
 
 READ_EVERY = 32  # characters between looks at a GPU, which has to wait for them
 MOST_SAMPLES = 10_000  # all are held in memory at once

@@ -24,10 +24,11 @@ import torch
 import mixture
 from system import checkpoint, config, device
 from system.checkpoint import BEST, LAST
-from system.commandline import Parser, forgive_output, run
+from system.commandline import Parser, run
 from system.errors import UserError
 from system.files import alone_in
 from system.interrupt import Stop
+from system.output import forgive_output, unbroken
 from training import metrics, parallel
 from training.board import Board, open_board
 from training.board import check as check_board
@@ -144,6 +145,7 @@ def command(args: argparse.Namespace) -> int:
             return 0
         name = shlex.quote(str(folder))
         stack.enter_context(device.saying(WITHOUT_GPU.format(name)))
+        stack.enter_context(unbroken("stdout"))  # from here on, files are what counts
         stop = Stop()
         with stop.listening():
             board = open_run(trainer, folder, resume=resume)

@@ -3,15 +3,17 @@
 import argparse
 import gc
 import math
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from system.errors import Fault, UserError, name_all
+from system.errors import Fault, UserError
 from system.interrupt import Terminated, end, handled, quiet
+from system.output import arranged
 from system.words import Words
+
+GONE = 141  # 128 + SIGPIPE, which Windows does not have
 
 
 def begin() -> None:
@@ -75,10 +77,16 @@ def run(
     if not gc.isenabled():  # since `begin`; what the imports made is no garbage until the end
         gc.freeze()
         gc.enable()
+    with arranged():
+        return outcome(command, parser, argv)
+
+
+def outcome(command: Callable[[argparse.Namespace], int], parser: Parser, argv: list[str]) -> int:
+    """The exit status of `command` called with `argv`; what ended it is told in one line."""
     try:
         with handled(end):
             status = command(parser.parse_intermixed_args(argv))
-            sys.stdout.flush()
+            print(end="", flush=True)
         return status
     except UserError as error:
         if "--debug" in argv:
@@ -89,8 +97,7 @@ def run(
     except Terminated:
         return 128 + signal.SIGTERM
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return GONE
     except (MemoryError, RuntimeError, TypeError) as error:
         if "--debug" in argv or not (message := fault(error)):
             raise
@@ -119,31 +126,6 @@ def out_of_memory(error: Exception) -> bool:
     named = type(error).__name__ in ("MemoryError", "OutOfMemoryError")
     words = ("can't allocate memory", "out of memory")  # a CPU; an Apple chip, a driver
     return named or any(word in str(error) for word in words)
-
-
-def forgive_output() -> None:
-    """Let no output end a command: what cannot be shown is escaped, what is closed takes all."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def check_output(chars: str) -> None:
-    """Raise UserError unless standard output can show each of `chars`."""
-    if sys.stdout is None:
-        raise UserError("standard output is closed; leave it open for the text")
-    encoding = sys.stdout.encoding or "utf-8"  # a StringIO has none
-    try:
-        chars.encode(encoding, sys.stdout.errors or "strict")
-    except UnicodeEncodeError as error:
-        strange = name_all([chars[error.start]])
-        raise UserError(
-            f"standard output is {encoding} and cannot show {strange}, which this model may write; "
-            "set PYTHONIOENCODING=utf-8"
-        ) from None
 
 
 def tell(parser: Parser, message: str, status: int) -> int:

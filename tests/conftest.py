@@ -8,6 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the pro
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 import torch
@@ -50,6 +51,15 @@ def refusal(call: Callable[..., Ended]) -> Callable[..., str]:
         return err
 
     return refusal
+
+
+@pytest.fixture
+def unread() -> Iterator[TextIO]:
+    """A pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stream:  # noqa: PTH123 - a handle has no path
+        yield stream
 
 
 @pytest.fixture

@@ -78,6 +78,8 @@ def simple_commands(lines: list[str]) -> Iterator[list[str]]:
 
 def check_command(words: list[str]) -> bool:
     """Whether the words call one of the project's commands; they are read as it reads them."""
+    if words[:1] == ["nohup"]:
+        words = words[1:]
     if words[:1] == ["torchrun"]:
         words = ["python", *words[words.index("train.py") :]]
     if words[:1] != ["python"] or len(words) < 2:

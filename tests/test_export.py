@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 import torch
@@ -63,6 +64,14 @@ def random(*shape: int) -> Tensor:
 
 
 @torch.no_grad()
+def test_the_folder_counts_and_not_who_reads_where_it_is(
+    unread: TextIO, trained: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", unread)
+    assert export.main(["--ckpt", "model.pt", "--to", "out"]) == 0
+    assert contents("out").keys() == FILES
+
+
 def test_the_logits_are_the_same(write: Callable, trained: Checkpoint) -> None:
     write()
     theirs = AutoModelForCausalLM.from_pretrained("out")

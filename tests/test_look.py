@@ -3,9 +3,10 @@
 import base64
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
@@ -49,6 +50,14 @@ def test_same_model_same_bytes(call: Callable[..., Ended], saved: Path, tmp_path
         assert ended.status == 0 and f"{tmp_path / name}: 0.1 MB" in ended.out
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
     assert b"\r" not in (tmp_path / "a.html").read_bytes()
+
+
+def test_a_page_counts_and_not_who_reads_where_it_is(
+    unread: TextIO, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", unread)
+    assert look.main(["--ckpt", str(saved), "--out", str(tmp_path / "page.html")]) == 0
+    assert given(tmp_path / "page.html")
 
 
 def test_page_names_no_other_file_and_no_address(

@@ -458,6 +458,19 @@ def test_the_precision_is_that_of_the_run(
     assert seen == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
 
 
+def test_line_ends_are_the_models_own_on_windows(
+    saved: Checkpoint, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(
+        Path("model.pt"), dataclasses.replace(saved, chars=saved.chars.replace(" ", "\r"))
+    )
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "utf-8", newline="\r\n"))
+    command = ["--ckpt", "model.pt", "--device", "cpu", "--prompt", "a\r\nb\n"]
+    assert sample.main([*command, "--max-new-tokens", "0"]) == 0
+    assert raw.getvalue() == b"a\r\nb\n\n"
+
+
 def test_a_reader_that_has_seen_enough(write: Callable) -> None:
     command = [sys.executable, sample.__file__, "--ckpt", "model.pt", "--device", "cpu"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -7,6 +7,8 @@ milliseconds. A fault is done at the nth call of a function, before or after it:
     {"at": "training.metrics.append", "after": true, "signals": [15]}    SIGTERM after the first
     {"at": "write", "signals": [9]}                                 with half of a file written
     {"at": "system.checkpoint.save", "nth": 2, "file_size": 100}    let no file grow larger
+
+Or with what is printed, from the start: {"unread": [1, 2]}, {"full": [1]}.
 """
 
 import json
@@ -56,7 +58,8 @@ class Processes:
     def run(self, tool: str, *argv: object, cwd: Path, **task: Any) -> Ended:
         """Run `tool`.py with `argv` in `cwd`, without the picture unless `picture` is true.
 
-        `kill_after` is in seconds, `ignored` are signals; the rest is a fault.
+        `kill_after` is in seconds, `ignored` are signals; nobody reads the handles `unread`, and
+        `full` lead to a full disk. The rest is a fault.
         """
         return self.run_all(1, tool, *argv, cwd=cwd, **task)[0]
 
@@ -116,7 +119,8 @@ def finish(pid: int, *ends: int) -> tuple[int, str, str]:
 def child(task: dict[str, Any], *, fault: bool) -> int:
     """The status with which the command of `task` ends in this process, which may meet a fault."""
     try:
-        sys.stdout = open(1, "w", buffering=1, encoding="utf-8")  # noqa: SIM115
+        lead_nowhere(task)
+        sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115 - as Python's own, in blocks
         sys.stderr = open(2, "w", buffering=1, encoding="utf-8")  # noqa: SIM115
         os.chdir(task["cwd"])
         loop.SAMPLE_CHARACTERS = 9
@@ -132,6 +136,16 @@ def child(task: dict[str, Any], *, fault: bool) -> int:
         traceback.print_exc()
         status = 99
     return status
+
+
+def lead_nowhere(task: dict[str, Any]) -> None:
+    """Let handles of this process lead to a full disk, or to a pipe that nobody reads."""
+    for number in task.get("full", []):
+        os.dup2(os.open("/dev/full", os.O_WRONLY), number)
+    for number in task.get("unread", []):
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, number)
 
 
 def install(fault: dict[str, Any]) -> None:

@@ -167,6 +167,32 @@ def test_an_ignored_ctrl_c_stays_ignored(tiny_process: Callable) -> None:
     assert tiny_process(**ctrl_c, ignored=[signal.SIGINT]).status == 0
 
 
+# What is printed
+
+
+def test_what_is_printed_is_there_when_a_run_is_killed(tiny_process: Callable) -> None:
+    kill = {"at": "training.trainer.Trainer.update", "signals": [signal.SIGKILL]}
+    first = tiny_process("train.out_dir=1", **kill, nth=1).out
+    assert first.startswith("model ") and first.endswith("\nrun    1\n")
+    later = tiny_process("train.out_dir=2", **kill, nth=10).out.splitlines()
+    assert [line[:10] for line in later[3:]] == ["step  4/10", "step  8/10"]
+
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+
+
+@pytest.mark.parametrize(
+    "where", [{"unread": [1]}, {"unread": [1, 2]}, pytest.param({"full": [1, 2]}, marks=FULL)]
+)
+def test_output_that_nobody_takes_ends_no_run(where: dict, tiny_process: Callable) -> None:
+    tiny_process("train.out_dir=whole")
+    stopped = tiny_process(**where, at="training.trainer.Trainer.update", nth=6, **END)
+    assert (stopped.status, stopped.out, stopped.err) == (143, "", "")
+    ended = tiny_process("--resume", **where)
+    assert (ended.status, ended.out, ended.err) == (0, "", "")
+    assert sha256(RUN) == sha256(Path("whole"))
+
+
 # No room
 
 
