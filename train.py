@@ -117,7 +117,7 @@ def is_for_gpu(args: argparse.Namespace, place: torch.device, world: World) -> b
 
 
 def command(args: argparse.Namespace) -> int:
-    """Train as `args` say; 130 or 143 when a signal ended it."""
+    """Train as `args` say; 128 and the number of the signal when one ended it."""
     forgive_output()
     place = device.pick(args.device)
     device.keep_memory()
@@ -146,15 +146,16 @@ def command(args: argparse.Namespace) -> int:
         name = shlex.quote(str(folder))
         stack.enter_context(device.saying(WITHOUT_GPU.format(name)))
         stack.enter_context(unbroken("stdout"))  # from here on, files are what counts
-        stop = Stop()
+        stop = Stop(speaks=world.leads)
         with stop.listening():
             board = open_run(trainer, folder, resume=resume)
             stack.callback(board.close)
             introduce(trainer, folder)
             fit(trainer, folder, board, stop)
-        if stop.signal:
-            print(f"stopped at step {trainer.progress.step} and saved; go on with --resume {name}")
-            return 128 + stop.signal
+            if stop.signal:
+                step = trainer.progress.step
+                print(f"stopped at step {step} and saved; go on with --resume {name}")
+                return 128 + stop.signal
         if world.leads:
             finish(trainer, folder)
     return 0

@@ -94,8 +94,8 @@ def outcome(command: Callable[[argparse.Namespace], int], parser: Parser, argv: 
         return tell(parser, str(error), error.status)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except Terminated:
-        return 128 + signal.SIGTERM
+    except Terminated as error:
+        return 128 + error.number
     except BrokenPipeError:  # the reader, such as head, has seen enough
         return GONE
     except (MemoryError, RuntimeError, TypeError) as error:

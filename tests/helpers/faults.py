@@ -8,18 +8,20 @@ milliseconds. A fault is done at the nth call of a function, before or after it:
     {"at": "write", "signals": [9]}                                 with half of a file written
     {"at": "system.checkpoint.save", "nth": 2, "file_size": 100}    let no file grow larger
 
-Or with what is printed, from the start: {"unread": [1, 2]}, {"full": [1]}.
+Or with what is printed, from the start: {"unread": [1, 2]}, {"full": [1]}, {"hang_up": "step 4/"}.
 """
 
 import json
 import os
 import pathlib
 import pkgutil
+import pty
 import resource
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 import traceback
 from collections.abc import Callable
@@ -29,6 +31,7 @@ from typing import Any, NamedTuple
 import torch._dynamo  # noqa: F401 - several processes need it: before they are forked
 
 import sample  # noqa: F401 - likewise
+from system import interrupt
 from tests.helpers import ROOT
 from training import loop, metrics
 
@@ -58,8 +61,9 @@ class Processes:
     def run(self, tool: str, *argv: object, cwd: Path, **task: Any) -> Ended:
         """Run `tool`.py with `argv` in `cwd`, without the picture unless `picture` is true.
 
-        `kill_after` is in seconds, `ignored` are signals; nobody reads the handles `unread`, and
-        `full` lead to a full disk. The rest is a fault.
+        `kill_after` is in seconds, `ignored` are signals; `together` is for how many seconds
+        signals count as one; nobody reads the handles `unread`, and `full` lead to a full disk;
+        `hang_up`: a terminal that closes once this is shown. The rest is a fault.
         """
         return self.run_all(1, tool, *argv, cwd=cwd, **task)[0]
 
@@ -80,6 +84,9 @@ def serve() -> None:
     """Run the commands that come in as lines of JSON, one after the other."""
     for line in sys.stdin:
         task = json.loads(line)
+        if "hang_up" in task:
+            print(json.dumps([hang_up(task)]), flush=True)
+            continue
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         started = [start(task, rank, port) for rank in range(task["ranks"])]
@@ -106,6 +113,20 @@ def start(task: dict[str, Any], rank: int, port: int) -> tuple[int, int, int]:
     return pid, out, err
 
 
+def hang_up(task: dict[str, Any]) -> tuple[int, str, str]:
+    """Run a command in a terminal, close that when the command has written what `task` says."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        termios.tcsetwinsize(1, (24, 100))
+        os._exit(child(task, fault=True))
+    shown = b""
+    while task["hang_up"].encode() not in shown:
+        shown += os.read(terminal, 1 << 16)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), shown.decode(), ""
+
+
 def finish(pid: int, *ends: int) -> tuple[int, str, str]:
     """Wait for a process: its status, and what it wrote."""
     written = []
@@ -128,6 +149,7 @@ def child(task: dict[str, Any], *, fault: bool) -> int:
             metrics.plot = lambda folder: None
         for number in task.get("ignored", []):
             signal.signal(number, signal.SIG_IGN)
+        interrupt.TOGETHER = task.get("together", interrupt.TOGETHER)
         if "at" in task and fault:
             install(task)
         status = pkgutil.resolve_name(f"{task['tool']}:main")(task["argv"])

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import shlex
+import signal
 import subprocess
 import sys
 from typing import get_type_hints
@@ -46,7 +47,8 @@ ENDS = [
     ((UserError("no file 'a\nb'"),), 2, "tool.py: no file 'a b'\n"),
     ((Fault("no room; make some"),), 1, "tool.py: no room; make some\n"),
     ((KeyboardInterrupt(),), 130, ""),
-    ((Terminated(),), 143, ""),
+    ((Terminated(signal.SIGTERM),), 143, ""),
+    ((Terminated(signal.SIGHUP),), 129, ""),
     ((BrokenPipeError(),), 141, ""),
     ((MemoryError(),), 1, NO_MEMORY),
     ((torch.OutOfMemoryError("CUDA out of memory."),), 1, NO_MEMORY),

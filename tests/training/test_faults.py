@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import train
-from system import checkpoint
+from system import checkpoint, interrupt
 from system.checkpoint import BEST, LAST
 from tests.helpers import ROOT, soak
 from tests.helpers.faults import Processes
@@ -105,9 +105,12 @@ def test_the_best_checkpoint_is_only_for_resuming(argv: list[str], tiny_process:
 # Signals
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [(signal.SIGINT, signal.SIGINT, 130), (signal.SIGTERM, signal.SIGHUP, 143)],
+)
 def test_a_first_signal_saves_and_a_second_ends_at_once(
-    number: int, status: int, tiny_process: Callable
+    first: int, second: int, status: int, tiny_process: Callable
 ) -> None:
     tiny_process("train.out_dir=whole")
     places = {
@@ -119,19 +122,22 @@ def test_a_first_signal_saves_and_a_second_ends_at_once(
         "system.checkpoint.save": 1,  # the one before the first step
     }
     for place, nth in places.items():
-        for signals in ([number], [number, number]):
-            folder = Path(f"{place}{len(signals)}")
+        for together in (2, 0):  # seconds; a real second one comes two seconds later
+            folder = Path(f"{place}{together}")
             settings = f"train.out_dir={folder}"
-            ended = tiny_process(settings, at=place, nth=nth, signals=signals)
-            if len(signals) == 1:
+            twice = {"signals": [first, second], "together": together}
+            ended = tiny_process(settings, at=place, nth=nth, **twice)
+            if together:
                 assert ended.status == status and ended.err == ""
                 assert f"and saved; go on with --resume {folder}" in ended.out.splitlines()[-1]
             else:
-                assert ended.status == -number and "saved" not in ended.out
+                assert ended.status == -second and "saved" not in ended.out
             assert go_on(tiny_process, folder, settings) == sha256(Path("whole"))
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 @pytest.mark.parametrize(
     "place", ["system.config.load", "data.corpus.load", "training.trainer.Trainer.resume"]
 )
@@ -162,9 +168,29 @@ def test_ctrl_c_while_torch_is_imported(tool: str, tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, b"", b"")
 
 
-def test_an_ignored_ctrl_c_stays_ignored(tiny_process: Callable) -> None:
-    ctrl_c = {"at": "training.trainer.Trainer.losses", "signals": [signal.SIGINT]}
-    assert tiny_process(**ctrl_c, ignored=[signal.SIGINT]).status == 0
+def test_an_ignored_signal_stays_ignored(tiny_process: Callable) -> None:
+    ignored = [signal.SIGINT, signal.SIGHUP]  # in the background of a script; after nohup
+    ended = tiny_process(at="training.trainer.Trainer.losses", signals=ignored, ignored=ignored)
+    assert ended.status == 0
+
+
+ENDLESS = ["optim.decay=none", "train.max_steps=1000000"]
+
+
+def test_a_terminal_that_closes(tiny_process: Callable) -> None:
+    in_the_bar = " val - "
+    ended = tiny_process(*ENDLESS, "train.eval_every=1000000", hang_up=in_the_bar)
+    assert ended.status == 129
+    assert checkpoint.load(RUN / LAST).progress["step"] > 0
+    assert not any(RUN.glob(".*"))
+
+
+def test_ctrl_c_in_a_terminal_that_closes_before_the_run_has_saved(tiny_process: Callable) -> None:
+    ctrl_c = {"at": "training.trainer.Trainer.update", "nth": 6, "signals": [signal.SIGINT]}
+    ended = tiny_process("train.eval_every=1000000", **ctrl_c, hang_up=interrupt.HINT)
+    assert ended.status == 130
+    assert checkpoint.load(RUN / LAST).progress["step"] == 6
+    assert not any(RUN.glob(".*"))
 
 
 # What is printed
@@ -270,7 +296,7 @@ def test_output_that_cannot_be_shown_ends_no_run(home: Path) -> None:
 
 
 def test_two_runs_cannot_share_a_folder(tiny_process: Callable, home: Path) -> None:
-    endless = ["optim.decay=none", "train.max_steps=1000000", "train.eval_every=20"]
+    endless = [*ENDLESS, "train.eval_every=20"]
     command = [sys.executable, train.__file__, "--device=cpu", "--config=tiny.yaml", *endless]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
         next(line for line in first.stdout if line.startswith("step"))

@@ -5,6 +5,7 @@ import dataclasses
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -147,8 +148,11 @@ def test_torchrun(home: Path) -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
         next(line for line in run.stdout if line.startswith("step"))
-        run.terminate()
+        run.send_signal(signal.SIGHUP)
+        time.sleep(0.05)
+        run.send_signal(signal.SIGHUP)  # as a terminal that closes; it sends on SIGHUP and SIGTERM
         out, err = run.communicate()
+    assert run.returncode == 1
     assert "and saved; go on with --resume" in out, err
     assert not any(RUN.glob(".*"))
     checkpoint.load(RUN / LAST)
