@@ -6,6 +6,11 @@ All losses are of the last 5 % of the *training* split, where settings are chose
 runs than the main job, so they compare with each other and with nothing else.
 """
 
+from system.commandline import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports, which take most of a second
+
 import argparse
 import statistics
 import sys

@@ -6,6 +6,11 @@ At every place of the validation text, each model's probabilities are held again
 it was made from, and against counts in plain dictionaries, which share no code with either.
 """
 
+from system.commandline import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports, which take most of a second
+
 import argparse
 import functools
 import sys

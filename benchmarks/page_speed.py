@@ -7,6 +7,11 @@ than the window, which is cut to its last half when it is full, so that its char
 again. It needs chromium, and requirements-dev.txt.
 """
 
+from system.commandline import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports, which take most of a second
+
 import argparse
 import shutil
 import statistics

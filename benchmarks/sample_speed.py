@@ -7,6 +7,11 @@ head, and gelu_tanh where nanoGPT has the exact GELU. Two shapes: small, whose c
 characters, and baby, of 256.
 """
 
+from system.commandline import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports, which take most of a second
+
 import argparse
 import math
 import statistics

@@ -4,6 +4,11 @@ python -m benchmarks.startup --nanogpt ~/nanoGPT
 python -m benchmarks.startup --before ~/older     beside an older checkout of this repository
 """
 
+from system.commandline import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports, which take most of a second
+
 import argparse
 import statistics
 import subprocess

@@ -8,6 +8,11 @@ encoding the text, counting, compiling. A run of ours that has counts is two lin
 with, counted and trained, and its GPT alone.
 """
 
+from system.commandline import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports, which take most of a second
+
 import argparse
 import json
 import math

@@ -5,6 +5,11 @@
 Two shapes: small, that of nanoGPT's recipe for a CPU, and baby, that of its baby GPT with dropout.
 """
 
+from system.commandline import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports, which take most of a second
+
 import argparse
 import statistics
 import sys

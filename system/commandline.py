@@ -1,5 +1,7 @@
 """A command line: how it is read, what --help shows, how a command begins and ends."""
 
+from __future__ import annotations  # see system/versions.py
+
 import argparse
 import gc
 import math
@@ -8,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from system import versions
 from system.errors import Fault, UserError
 from system.interrupt import Terminated, end, handled, quiet
 from system.output import arranged
@@ -19,11 +22,13 @@ GONE = 141  # 128 + SIGPIPE, which Windows does not have
 def begin() -> None:
     """Prepare a process for the imports of a command, which take most of a second.
 
-    Ctrl-C ends it without a traceback. No garbage is looked for among what torch defines, neither
-    now nor when the process ends, which would be a fifth of the time (benchmarks/README.md).
+    Ends it where they would fail, as `versions.check` says. Ctrl-C ends it without a traceback. No
+    garbage is looked for among what torch defines, neither now nor when the process ends, which
+    would be a fifth of the time (benchmarks/README.md).
     `run` ends this state.
     """
     quiet()
+    versions.check()
     gc.disable()
 
 

@@ -1,5 +1,7 @@
 """What can go wrong, told in one sentence that names the value and the remedy."""
 
+from __future__ import annotations  # see system/versions.py
+
 from pathlib import Path
 from typing import Any
 

@@ -1,5 +1,7 @@
 """What someone meant who typed an option or a word that a command does not have."""
 
+from __future__ import annotations  # see system/versions.py
+
 import argparse
 import difflib
 import os

@@ -1,5 +1,7 @@
 """What Ctrl-C and other signals do: end a command at once, or a training run once it has saved."""
 
+from __future__ import annotations  # see system/versions.py
+
 import contextlib
 import math
 import os

@@ -1,5 +1,7 @@
 """What a command prints: it arrives as it is printed, and where nothing takes it, a run goes on."""
 
+from __future__ import annotations  # see system/versions.py
+
 import contextlib
 import os
 import sys

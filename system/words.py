@@ -4,6 +4,8 @@ argparse guesses where this does not: whether the word after `--resume` is a pat
 whether one that begins with a dash is a value. And where something is wrong, it names no remedy.
 """
 
+from __future__ import annotations  # see system/versions.py
+
 import argparse
 import os
 import re

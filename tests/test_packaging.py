@@ -5,7 +5,10 @@ import tomllib
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
+from system import versions
+from system.versions import dotted
 from tests.helpers import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -19,15 +22,26 @@ def required(name: str) -> list[str]:
 
 
 def test_dependencies_are_those_of_the_requirements_files() -> None:
-    assert "dependencies" in PROJECT["project"]["dynamic"]
-    assert PROJECT["tool"]["setuptools"]["dynamic"] == {
-        "dependencies": {"file": "requirements.txt"}
-    }
-    assert "-r" not in (ROOT / "requirements.txt").read_text("utf-8")  # setuptools cannot follow it
+    asked = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
+    pinned = [Requirement(line) for line in required("requirements.txt")]
+    assert [each.name for each in asked] == [each.name for each in pinned]
+    for each, pin in zip(asked, pinned, strict=True):
+        if each.specifier:  # the pin lies in the range
+            [only] = pin.specifier
+            assert only.operator == "==" and only.version in each.specifier
+        else:
+            assert not pin.specifier
     for name, packages in PROJECT["project"]["optional-dependencies"].items():
         assert packages == required(f"requirements-{name}.txt")
     extras = {file.stem.partition("-")[2] for file in ROOT.glob("requirements-*.txt")} - {"dev"}
     assert PROJECT["project"]["optional-dependencies"].keys() == extras
+
+
+def test_the_oldest_versions_are_those_that_commands_ask_for() -> None:
+    assert PROJECT["project"]["requires-python"] == f">={dotted(versions.PYTHON)}"
+    asked = PROJECT["project"]["dependencies"]
+    assert asked[0] == f"torch>={dotted(versions.TORCH)}"
+    assert [*versions.PACKAGES.values()] == [Requirement(line).name for line in asked]
 
 
 def test_installing_brings_no_module() -> None:
