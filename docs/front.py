@@ -36,7 +36,7 @@ def draw_head(ax: Axes, saved: Checkpoint, title: str) -> None:
 
 def draw_losses(ax: Axes) -> None:
     """The loss of every run of each side against the seconds since its process began."""
-    runs = json.loads((RESULTS / "time_to_loss.json").read_text())["runs"]
+    runs = json.loads((RESULTS / "time_to_loss.json").read_bytes())["runs"]
     for side, (color, lift) in SIDES.items():
         for i, run in enumerate(runs[side if side in runs else f"as shipped: {side}"]):
             points = [(p["total_seconds"], p["val_loss"]) for p in run["points"]]

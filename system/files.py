@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,10 +13,16 @@ from system.errors import Fault, UserError
 
 try:
     import fcntl
-except ImportError:  # Windows has no such locks
+except ImportError:  # this is Windows, which has other locks
+    import msvcrt
+
     fcntl = None
 
-LOCK = ".lock"
+LOCK, LOCKED = (
+    ".lock",
+    1 << 30,
+)  # its name; the place in it that Windows locks, far from what it says
+PAUSES = (0.01, 0.1, 0.5, 1, 2)  # seconds between attempts where another process is in the way
 
 
 @contextlib.contextmanager
@@ -50,8 +57,8 @@ def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> Pa
             with temporary.open("xb") as file:  # never through a link that was put there
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+                sync(file.fileno())
+            replace(temporary, path)
             sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
@@ -65,7 +72,29 @@ def append_line(path: Path, line: str) -> None:
     with telling(path, len(content)), path.open("ab") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
+
+
+def replace(temporary: Path, path: Path) -> None:
+    """Move `temporary` to `path`. Raises OSError.
+
+    Windows refuses while another process has the old file open, as a virus scanner or a reader has
+    for a moment; there it is tried for some seconds.
+    """
+    for pause in () if fcntl else PAUSES:
+        with contextlib.suppress(PermissionError):
+            temporary.replace(path)
+            return
+        time.sleep(pause)
+    temporary.replace(path)
+
+
+def sync(handle: int) -> None:
+    """Have what was written to an open file or folder outlast a power cut. Raises OSError."""
+    os.fsync(handle)
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS, where fsync leaves it in the memory of the drive
+        with contextlib.suppress(OSError):  # not every file system has it
+            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
 
 
 def sync_folder(folder: Path) -> None:
@@ -73,7 +102,7 @@ def sync_folder(folder: Path) -> None:
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            sync(handle)
         finally:
             os.close(handle)
 
@@ -103,11 +132,14 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if not fcntl:  # Windows removes no open file, and so none that another process holds by now
+            os.close(handle)
         with contextlib.suppress(OSError):
             (folder / LOCK).unlink()  # while it is still held: `hold` tells why that is safe
             if made:
                 folder.rmdir()  # unless something was saved
-        os.close(handle)
+        if fcntl:
+            os.close(handle)
 
 
 def hold(path: Path) -> int:
@@ -138,9 +170,25 @@ def lock(handle: int, folder: Path) -> bool:
     try:
         if fcntl:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            lock_on_windows(handle)
     except BlockingIOError:
         return False
     except OSError as error:  # as on some network file systems
         reason = f"{folder} cannot be held against other runs ({error.strerror})"
         print(f"warning: {reason}; start no second one there", file=sys.stderr)
     return True
+
+
+def lock_on_windows(handle: int) -> None:
+    """Lock one byte behind the end of an open file. Raises BlockingIOError where it is locked.
+
+    No other process could read what is locked, and a refused one reads who holds the file.
+    """
+    os.lseek(handle, LOCKED, os.SEEK_SET)
+    try:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    except PermissionError as error:
+        raise BlockingIOError(*error.args) from None
+    finally:
+        os.lseek(handle, 0, os.SEEK_SET)

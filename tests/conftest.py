@@ -19,8 +19,18 @@ from system.checkpoint import Checkpoint
 from tests.helpers import apple as pretended
 from tests.helpers import runs
 from tests.helpers.faults import Ended, Processes
+from tests.helpers.posix import skip_without_posix
 from tests.helpers.tiny import tiny_gpt
 from training import loop, metrics
+
+
+def write_text(path: Path, text: str, encoding: str = "utf-8", errors: str = "strict") -> None:
+    """What Path.write_text does where \n is not another line end."""
+    path.write_bytes(text.encode(encoding, errors))
+
+
+if os.name == "nt":  # the texts of the tests are the same everywhere
+    Path.write_text = write_text
 
 
 def pytest_configure() -> None:
@@ -100,6 +110,7 @@ def apple(monkeypatch: pytest.MonkeyPatch) -> Iterator[pretended.Apple]:
 @pytest.fixture(scope="session")
 def processes() -> Iterator[Processes]:
     """Commands in processes of their own, to which things may happen."""
+    skip_without_posix()
     with Processes() as processes:
         yield processes
 

@@ -167,6 +167,21 @@ def test_loader_makes_plain_values_only() -> None:
 
 
 @each_module
+def test_text_is_the_same_on_every_system(module: str) -> None:
+    for name, call in calls(module):
+        given = {keyword.arg for keyword in call.keywords}
+        values = [getattr(value, "value", None) for value in call.args]
+        assert not name.endswith(".write_text")  # Windows would write other line ends
+        if name.endswith(".read_text") and name != "handmade.read_text":
+            assert "utf-8" in values or "encoding" in given, "Windows would read another encoding"
+        if name.rpartition(".")[2] == "open" and name != "os.open":
+            binary = any(isinstance(value, str) and "b" in value for value in values)
+            assert binary or "encoding" in given, "the same"
+        if name.startswith("subprocess."):
+            assert "text" not in given or "errors" in given, "what is no such text would raise"
+
+
+@each_module
 def test_every_public_name_says_what_it_is(module: str) -> None:
     nodes = [TREES[module], *TREES[module].body]
     definitions = (ast.Module, ast.ClassDef, ast.FunctionDef)

@@ -1,6 +1,7 @@
 """What surrounds the code says the same as the code: pyproject.toml, requirements, the workflow."""
 
 import re
+import subprocess
 import tomllib
 
 import pytest
@@ -10,6 +11,7 @@ from packaging.requirements import Requirement
 from system import versions
 from system.versions import dotted
 from tests.helpers import ROOT
+from tests.helpers.posix import needs_posix
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 WORKFLOW = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
@@ -65,11 +67,33 @@ def test_one_oldest_python() -> None:
     )
 
 
+@needs_posix
 def test_the_workflow_runs_what_a_person_runs() -> None:
     job = yaml.safe_load(WORKFLOW)["jobs"]["tests"]
     assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+    assert job["defaults"]["run"]["shell"] == "bash"  # which is what .ci/run is written for
     assert "://" not in WORKFLOW  # where packages come from is a matter of the machine
+
+
+def test_the_workflow_runs_where_people_are() -> None:
+    job = yaml.safe_load(WORKFLOW)["jobs"]["tests"]
+    assert job["runs-on"] == "${{ matrix.system }}"
+    systems = [name.partition("-")[0] for name in job["strategy"]["matrix"]["system"]]
+    assert systems == ["ubuntu", "macos", "windows"]
+
+
+@needs_posix
+def test_git_keeps_line_ends() -> None:
+    """Bash cannot run, and tests cannot compare, what git on Windows would give other line ends."""
+    paths = ["model.py", ".ci/run", "page/page.html", "docs/one-head.html", "docs/front.png"]
+    command = ["git", "check-attr", "eol", "binary", "--", *paths]
+    git = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if git.returncode:
+        pytest.skip("this is no checkout of git")
+    for path in paths:
+        kind = "binary: set" if path.endswith(".png") else "eol: lf"
+        assert f"{path}: {kind}\n" in git.stdout
 
 
 @pytest.mark.parametrize("action", re.findall(r"uses: (\S+)", WORKFLOW))

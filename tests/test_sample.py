@@ -22,6 +22,7 @@ import sample
 from system import checkpoint, device
 from system.checkpoint import Checkpoint
 from tests.helpers import reference
+from tests.helpers.posix import needs_posix
 from tests.helpers.runs import exact
 
 INFO = "model.pt, step 3\n"
@@ -471,6 +472,7 @@ def test_line_ends_are_the_models_own_on_windows(
     assert raw.getvalue() == b"a\r\nb\n\n"
 
 
+@needs_posix
 def test_a_reader_that_has_seen_enough(write: Callable) -> None:
     command = [sys.executable, sample.__file__, "--ckpt", "model.pt", "--device", "cpu"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import re
 import shlex
 import signal
@@ -225,7 +224,7 @@ def test_weights_that_are_not_finite(
 ) -> None:
     def spoil(trainer: Trainer) -> None:
         next(trainer.model.parameters()).data[0] = math.nan
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Trainer, "update", after(step, spoil))
     status, _, err = tiny()

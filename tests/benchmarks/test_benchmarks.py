@@ -44,6 +44,7 @@ from system.checkpoint import Checkpoint
 from system.errors import Fault, UserError
 from tests.helpers import ROOT, runs
 from tests.helpers.browser import chromium
+from tests.helpers.posix import needs_posix
 from tests.helpers.runs import contents
 from tests.helpers.tiny import tiny_gpt
 from training.trainer import cross_entropy
@@ -204,6 +205,7 @@ def test_a_side_answers_until_it_fails(children: None) -> None:
         bench.Side(int, "x")
 
 
+@needs_posix
 def test_a_side_that_dies(children: None) -> None:
     before = np.ones(1 << 26)  # 512 MB, which are none of the child's
     side = bench.Side(partial, bench.peak_memory)

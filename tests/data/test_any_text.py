@@ -18,6 +18,7 @@ import train
 from data.tokenizer import CharTokenizer
 from system import checkpoint
 from tests.helpers import ROOT
+from tests.helpers.posix import needs_posix
 
 FUZZ = int(os.environ.get("FUZZ", "60"))  # examples of each kind
 WINDOW, SHARE = 3, 0.25
@@ -177,7 +178,7 @@ def test_line_ends_are_kept_unless_told_otherwise(
     assert checkpoint.load(BEST).chars == chars
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@needs_posix
 def test_what_is_no_text_is_refused(tiny: Callable, refusal: Callable) -> None:
     Path("folder/inner.txt").mkdir(parents=True)
     os.mkfifo("pipe")  # of which a reader would wait for ever

@@ -16,6 +16,7 @@ from data import aab, corpus
 from data.corpus import Batches, Corpus, eval_windows
 from system.errors import Fault, UserError
 from system.settings import DataConfig
+from tests.helpers.posix import needs_posix
 from tests.helpers.runs import room_for
 
 CPU = torch.device("cpu")
@@ -138,6 +139,7 @@ def test_large_vocabulary(tmp_path: Path) -> None:
     assert text_of(loaded) == text
 
 
+@needs_posix
 @pytest.mark.parametrize("text", [TEXT, "".join(map(chr, range(0x4E00, 0x4E00 + 257)))])
 def test_mapped_ids_are_equal_and_leave_no_file(tmp_path: Path, text: str) -> None:
     path = write(tmp_path / "text", text)
@@ -153,6 +155,7 @@ def test_mapped_ids_are_equal_and_leave_no_file(tmp_path: Path, text: str) -> No
         write(scratch, b"left by a run that was killed")
 
 
+@needs_posix
 def test_mapped_ids_go_through_no_link(tmp_path: Path) -> None:
     outside = write(tmp_path / "outside", "mine")
     scratch = tmp_path / "run" / "ids.bin"
@@ -292,6 +295,7 @@ def refused(dataset: Path | str, reason: str) -> None:
         load(Path(dataset))
 
 
+@needs_posix
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     refused(write(tmp_path / "empty", ""), r"empty has 0 characters, .*model\.block_size=3")
     refused(write(tmp_path / "mark", "\ufeff"), "mark has 0 characters")
@@ -301,7 +305,7 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     refused("/dev/null", "no ordinary file; copy the text into one")
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@needs_posix
 def test_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     refused(tmp_path / "pipe", "pipe is no ordinary file")

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.helpers.posix import is_root
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MISSING = "no browser: none of " + ", ".join(NAMES) + " is installed"
 
@@ -21,7 +23,7 @@ def chromium() -> Iterator[Browser]:
     if path is None:
         pytest.skip(MISSING)
     with sync_playwright() as playwright:
-        sandbox = [] if os.geteuid() else ["--no-sandbox"]  # root has none
+        sandbox = ["--no-sandbox"] if is_root() else []  # root has none
         browser = playwright.chromium.launch(executable_path=path, args=sandbox)
         yield browser
         browser.close()

@@ -15,13 +15,10 @@ import json
 import os
 import pathlib
 import pkgutil
-import pty
-import resource
 import signal
 import socket
 import subprocess
 import sys
-import termios
 import time
 import traceback
 from collections.abc import Callable
@@ -34,6 +31,8 @@ import sample  # noqa: F401 - likewise
 from system import interrupt
 from tests.helpers import ROOT
 from training import loop, metrics
+
+LO = "lo0" if sys.platform == "darwin" else "lo"
 
 
 class Ended(NamedTuple):
@@ -104,7 +103,7 @@ def start(task: dict[str, Any], rank: int, port: int) -> tuple[int, int, int]:
         os.dup2(out_end, 1)
         os.dup2(err_end, 2)
         if task["ranks"] > 1:
-            meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}
+            meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": LO}
             place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": task["ranks"]}
             os.environ |= {name: str(value) for name, value in (meeting | place).items()}
         os._exit(child(task, fault=task.get("rank", rank) == rank))
@@ -115,6 +114,9 @@ def start(task: dict[str, Any], rank: int, port: int) -> tuple[int, int, int]:
 
 def hang_up(task: dict[str, Any]) -> tuple[int, str, str]:
     """Run a command in a terminal, close that when the command has written what `task` says."""
+    import pty  # here, as these are not on Windows
+    import termios
+
     pid, terminal = pty.fork()
     if pid == 0:
         termios.tcsetwinsize(1, (24, 100))
@@ -181,6 +183,8 @@ def install(fault: dict[str, Any]) -> None:
 
     def act() -> None:
         if size := fault.get("file_size"):
+            import resource  # here, because Windows has none, and these names are imported there
+
             limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit))
         for number in fault.get("signals", []):

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import random
-import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from system import checkpoint
 from system.checkpoint import Checkpoint
 from system.errors import UserError
+from tests.helpers.posix import skip_without_posix
 from training.trainer import Trainer
 
 SETTINGS = """
@@ -87,6 +87,9 @@ def contents(folder: Path) -> dict[Path, bytes]:
 @contextlib.contextmanager
 def room_for(size: int) -> Iterator[None]:
     """Let no file grow past `size` bytes, as on a disk that is nearly full."""
+    skip_without_posix()
+    import resource
+
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:

@@ -19,6 +19,7 @@ from system import checkpoint
 from system.checkpoint import BEST, LAST, RUNS, Checkpoint
 from system.errors import Fault, UserError
 from tests.helpers import ROOT
+from tests.helpers.posix import needs_posix
 from tests.helpers.runs import exact, flip_bytes, forge, room_for
 from tests.helpers.tiny import tiny_gpt
 
@@ -178,6 +179,7 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
         assert message(path).endswith("name another file")
 
 
+@needs_posix
 def test_what_is_no_file(tmp_path: Path) -> None:
     assert "there is no checkpoint" in message(tmp_path / BEST)
     os.mkfifo(tmp_path / LAST)  # of which a reader would wait for ever

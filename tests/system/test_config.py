@@ -19,6 +19,7 @@ from model import GPTConfig
 from system import config
 from system.config import ConfigError
 from system.settings import Config, DataConfig, MemoryConfig, OptimConfig, TrainConfig
+from tests.helpers.posix import needs_posix
 
 FUZZ = int(os.environ.get("FUZZ", "1200"))  # made-up files, and as many command lines
 Read = Callable[..., Config]
@@ -395,7 +396,7 @@ def test_unreadable_file_is_refused(tmp_path: Path) -> None:
             config.load(tmp_path / name, [], use_gpu=True)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@needs_posix
 def test_what_is_no_ordinary_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(pipe := tmp_path / "pipe")
     threading.Thread(target=pipe.write_text, args=("",), daemon=True).start()  # for who reads it

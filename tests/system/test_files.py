@@ -10,6 +10,7 @@ import pytest
 from system import files
 from system.errors import Fault, UserError
 from system.files import alone_in, append_line, clear_temporary, write_whole
+from tests.helpers.posix import needs_posix
 
 # write_whole
 
@@ -130,6 +131,7 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
     assert folder.exists()  # it was there before
 
 
+@needs_posix
 def test_a_lock_that_is_removed_as_it_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_lock_that_is_removed_as_it_is_taken(
     assert not any(tmp_path.iterdir())
 
 
+@needs_posix
 def test_a_file_system_without_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -19,7 +19,10 @@ from system import checkpoint, interrupt
 from system.checkpoint import BEST, LAST
 from tests.helpers import ROOT, soak
 from tests.helpers.faults import Processes
+from tests.helpers.posix import is_root, needs_posix
 from tests.helpers.runs import RUN, contents, sha256
+
+pytestmark = needs_posix
 
 KILLS = {
     "a file is open": {"at": "open"},
@@ -353,7 +356,7 @@ def test_an_impossible_folder_is_told_before_the_first_step(
             assert "Read-only file system; choose another" in ended.err
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(is_root(), reason="root may write everywhere")
 def test_a_folder_of_somebody_else(tiny_process: Callable) -> None:
     Path("theirs").mkdir(mode=0o555)
     ended = tiny_process("train.out_dir=theirs")

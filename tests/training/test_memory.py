@@ -100,7 +100,7 @@ def fit(save: dict[str, Any], text: str = TEXT) -> np.ndarray:
 
 
 def stop(trainer: Trainer) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
 
 
 def test_training_is_the_same_without(tiny: Callable) -> None:

@@ -18,6 +18,7 @@ from data import corpus
 from model import GPT
 from system import checkpoint, config
 from system.checkpoint import LAST
+from tests.helpers.posix import needs_posix
 from tests.helpers.runs import RUN, records, sha256
 from training import parallel
 from training.parallel import World
@@ -141,6 +142,7 @@ def test_processes_that_cannot_meet(tiny: Callable, monkeypatch: pytest.MonkeyPa
     assert ended.err.endswith("; use torchrun\n") and not RUN.exists()
 
 
+@needs_posix
 def test_torchrun(home: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [train.__file__, "--device=cpu", "--config=tiny.yaml", "train.max_steps=1000000"]

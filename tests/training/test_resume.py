@@ -15,6 +15,7 @@ import yaml
 
 import train
 from tests.helpers import ROOT
+from tests.helpers.posix import needs_posix
 from tests.helpers.runs import RUN, TEXT, contents, exact, forge, records, sha256, state
 
 TRAIN = ROOT / "train.py"
@@ -66,6 +67,7 @@ def test_a_run_resumed_many_times(tiny_process: Callable) -> None:
     assert sha256(RUN) == sha256(Path("whole"))
 
 
+@needs_posix
 def test_another_process_goes_on(tiny: Callable) -> None:
     command = [sys.executable, TRAIN, "--device=cpu"]
     settings = ["--config=tiny.yaml", "optim.decay=none", "train.eval_every=20"]
