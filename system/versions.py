@@ -11,16 +11,27 @@ from pathlib import Path
 from system.errors import UserError
 
 PYTHON, TORCH = (3, 11), (2, 6)  # the oldest that will do, as in pyproject.toml
+SAFE = (2, 10)  # the oldest torch whose reader of checkpoints has no hole that is known
 PACKAGES = {"torch": "torch", "numpy": "numpy", "tqdm": "tqdm", "yaml": "pyyaml"}
 PACKAGES["matplotlib"] = "matplotlib"  # by the module that is imported
 
 
 def check() -> None:
-    """End the process with one sentence and status 2 where something is missing or too old."""
+    """End the process with one sentence and status 2 where something is missing or too old.
+
+    Warns of a torch that runs all, but lets a made-up checkpoint read and write foreign memory.
+    """
     wrong = complaint()
     if wrong:
         print(f"{Path(sys.argv[0]).name}: {wrong}", file=sys.stderr)
         sys.exit(UserError.status)
+    version = torch_version()
+    if version is not None and numbers(version) < SAFE:
+        print(
+            f"warning: a checkpoint could run code in torch {version} (CVE-2026-24747); open none "
+            f"of others, or {install(SAFE)}",
+            file=sys.stderr,
+        )
 
 
 def complaint() -> str | None:
@@ -49,9 +60,14 @@ def complaint() -> str | None:
     if old:
         return (
             f"torch {version} is too old; handmade-gpt needs {dotted(TORCH)} or newer: "
-            f'pip install "torch>={dotted(TORCH)}"'
+            f"{install(TORCH)}"
         )
     return None
+
+
+def install(oldest: tuple[int, ...]) -> str:
+    """The command that installs a newer torch; the quotation marks are those of every shell."""
+    return f'pip install "torch>={dotted(oldest)}"'
 
 
 def dotted(version: tuple[int, ...]) -> str:

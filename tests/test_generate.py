@@ -73,10 +73,10 @@ def test_text_equals_that_of_a_model_without_a_cache(
     position: str, shift: float, B: int, T: int, window: str
 ) -> None:
     model = tiny_gpt(position=position, shift=shift, bias=position == "learned")
-    expected = drawn(model, prompt(T, B=B), seed=5, n=30, halve=window == "half")
-    steps = generate(model, prompt(T, B=B), 30, torch.Generator().manual_seed(5), window=window)
+    expected = drawn(model, prompt(T, B=B), seed=5, n=60, halve=window == "half")
+    steps = generate(model, prompt(T, B=B), 60, torch.Generator().manual_seed(5), window=window)
     assert torch.equal(torch.stack(list(steps), dim=1), expected)
-    other = drawn(model, prompt(T, B=B), seed=5, n=30, halve=window == "slide")
+    other = drawn(model, prompt(T, B=B), seed=5, n=60, halve=window == "slide")
     assert not torch.equal(other, expected)  # the two windows are not one
 
 

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import train
 from system import checkpoint
 from system.checkpoint import BEST, LAST, RUNS, Checkpoint
 from system.errors import Fault, UserError
+from system.versions import SAFE, numbers
 from tests.helpers import ROOT
 from tests.helpers.posix import needs_posix
 from tests.helpers.runs import exact, flip_bytes, forge, room_for
@@ -272,6 +274,20 @@ def test_code_in_a_file_is_not_run(
         assert " is damaged or no checkpoint; " in refusal(main, *line.format(**locals()).split())
         assert not marker.exists()
     assert not Path("new").exists()
+
+
+@pytest.mark.skipif(numbers(torch.__version__) < SAFE, reason="this torch believes such a file")
+def test_a_tensor_longer_than_its_file_is_not_read(tmp_path: Path) -> None:
+    """Its values would be whatever stands behind it in memory."""
+    path = tmp_path / BEST
+    torch.save({"format": checkpoint.FORMAT, "weights": torch.arange(77.0)}, path)
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, part in parts.items():
+            one, most = b"K" + bytes([77]), b"J" + (77_000_000).to_bytes(4, "little")
+            file.writestr(name, part.replace(one, most) if name.endswith("data.pkl") else part)
+    assert message(path).endswith(" is damaged or no checkpoint; name another file")
 
 
 def test_the_bomb_is_one(tmp_path: Path) -> None:

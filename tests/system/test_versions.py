@@ -66,10 +66,18 @@ def test_a_torch_that_is_too_old(
 
 
 @pytest.mark.parametrize("version", NEW)
-def test_a_torch_that_will_do(another_torch: Callable, version: str) -> None:
+def test_a_torch_that_will_do(
+    another_torch: Callable, version: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     another_torch(version)
     assert versions.torch_version() == version
-    assert versions.complaint() is None
+    versions.check()
+    warning = f"warning: a checkpoint could run code in torch {version} (CVE-2026-24747); open "
+    unsafe = version.startswith("2.6.")
+    assert capsys.readouterr() == (
+        "",
+        f'{warning}none of others, or pip install "torch>=2.10"\n' if unsafe else "",
+    )
 
 
 def test_the_version_is_what_torch_says() -> None:

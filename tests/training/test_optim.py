@@ -34,6 +34,9 @@ CONFIG = {
 }
 PEAKS = {"matrices": 0.02, "embeddings": 0.03, "head": 0.005, "vectors": 0.01}
 
+needs_muon = pytest.mark.skipif(
+    not hasattr(torch.optim, "Muon"), reason="torch has a Muon of its own from 2.9 on"
+)
 both_optimizers = pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 
 
@@ -76,6 +79,7 @@ def step_both(
         pytorchs.step()
 
 
+@needs_muon
 def test_muon_equals_pytorchs() -> None:
     generator = torch.Generator().manual_seed(1)
     shapes = [(3, 8), (4, 6), (8, 3), (5, 5), (9, 2), (3, 8)]  # wide, tall and square
@@ -165,7 +169,7 @@ def test_unset_peaks_follow_the_learning_rate() -> None:
     assert zero["embeddings"]["lr"] == 0
 
 
-@both_optimizers
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=needs_muon)])
 def test_training_equals_pytorchs_optimizers_one_per_weight(optimizer: str) -> None:
     config = OptimConfig(optimizer=optimizer, decay="linear", **CONFIG)
     model, expected = model_of_all_roles(), model_of_all_roles()
@@ -187,7 +191,8 @@ def test_training_equals_pytorchs_optimizers_one_per_weight(optimizer: str) -> N
     train(model, range(STEPS), lambda step: ours.step(schedule(step, STEPS, config)))
     train(expected, range(STEPS), update)
     for (name, p), q in zip(model.named_parameters(), expected.parameters(), strict=True):
-        atol = STEPS * 0.02 * ROUNDING if isinstance(theirs[name], torch.optim.Muon) else 1e-6
+        rounded = optimizer == "muon" and role(name) == "matrices"
+        atol = STEPS * 0.02 * ROUNDING if rounded else 1e-6
         torch.testing.assert_close(p, q, rtol=0, atol=atol)
 
 
