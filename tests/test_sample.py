@@ -21,7 +21,7 @@ import handmade
 import sample
 from system import checkpoint, device
 from system.checkpoint import Checkpoint
-from tests.helpers import reference
+from tests.helpers import reference, said
 from tests.helpers.posix import needs_posix
 from tests.helpers.runs import exact
 
@@ -257,10 +257,10 @@ def test_from_a_shell(
     assert ended.returncode == status
     if status == 0:
         text = write("--prompt", words, "--max-new-tokens", "9").out
-        assert (ended.stdout.decode(), ended.stderr.decode()) == (text, INFO)
+        assert (ended.stdout.decode(), said(ended.stderr)) == (text, INFO)
     else:
-        assert ended.stdout == b"" and ended.stderr.count(b"\n") == 1
-        assert words in ended.stderr.decode()
+        assert ended.stdout == b"" and said(ended.stderr).count("\n") == 1
+        assert words in said(ended.stderr)
 
 
 def test_unknown_characters_are_skipped_on_request(write: Callable) -> None:
@@ -479,5 +479,5 @@ def test_a_reader_that_has_seen_enough(write: Callable) -> None:
     with subprocess.Popen([*command, "--max-new-tokens", "1000000"], **pipes) as process:
         process.stdout.read(1)
         process.stdout.close()
-        assert process.stderr.read().decode() == INFO
+        assert said(process.stderr.read()) == INFO
     assert process.returncode == 141

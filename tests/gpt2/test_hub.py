@@ -26,7 +26,7 @@ import sample
 from data.tokenizer import CharTokenizer
 from gpt2.bytepairs import BYTES, BytePairs
 from gpt2.hub import char_tokenizer
-from tests.helpers import ROOT
+from tests.helpers import ROOT, said
 from tests.helpers.tiny import CHARS
 
 END = "<|endoftext|>"
@@ -346,7 +346,7 @@ def test_a_name_that_cannot_be_fetched(home: Path) -> None:
     command = [sys.executable, sample.__file__, "--gpt2", "gpt2"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home / "cache")}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert (ended.returncode, ended.stdout, said(ended.stderr).count("\n")) == (2, "", 1)
     assert "--gpt2 gpt2: it is no folder, and cannot be fetched from the hub (" in ended.stderr
     assert "name a folder with a GPT-2, or connect to the internet" in ended.stderr
 

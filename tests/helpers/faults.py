@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import pkgutil
+import re
 import signal
 import socket
 import subprocess
@@ -32,6 +33,7 @@ from system import interrupt
 from tests.helpers import ROOT
 from training import loop, metrics
 
+GREETING = r"^\[Gloo\] .*\n"  # of torch 2.7 to 2.9, on standard output
 LO = "lo0" if sys.platform == "darwin" else "lo"
 
 
@@ -134,7 +136,9 @@ def finish(pid: int, *ends: int) -> tuple[int, str, str]:
     written = []
     for end in ends:  # until it ends
         with open(end, encoding="utf-8") as file:  # noqa: PTH123 - a handle has no path
-            written.append(file.read())
+            written.append(
+                re.sub(r"^\[Gloo\] .*\n", "", file.read(), flags=re.M)
+            )  # torch 2.7 to 2.9
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status), *written
 

@@ -24,6 +24,7 @@ def sentence(
 ) -> Callable[[], str]:
     """The one line with which a command ends as it begins."""
     monkeypatch.setattr("sys.argv", ["some/where/train.py", "--help"])
+    monkeypatch.setattr("system.commandline.quiet", lambda: None)  # Ctrl-C would end the tests
 
     def sentence() -> str:
         with pytest.raises(SystemExit, match=r"^2$"):
