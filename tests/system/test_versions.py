@@ -150,9 +150,9 @@ def test_a_python_that_is_too_old(sentence: Callable, monkeypatch: pytest.Monkey
 
 
 def needed(module: str, found: set[str] | None = None) -> set[str]:
-    """The modules of this project that `module` imports, and those that they import, and so on."""
+    """The modules of this project that importing `module` imports, and those that they import."""
     found = set() if found is None else found
-    for node in ast.walk(TREES[module]):
+    for node in TREES[module].body:
         names = []
         if isinstance(node, ast.ImportFrom):
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
