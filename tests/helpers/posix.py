@@ -1,10 +1,12 @@
 """What a test takes that Windows does not have, and is skipped without."""
 
 import os
+import signal
 
 import pytest
 
 POSIX = os.name == "posix"
+HUP = getattr(signal, "SIGHUP", 1)  # of a terminal that closes
 REASON = "this system is not POSIX: no fork, no kill, no limits, no pipes in folders"
 
 needs_posix = pytest.mark.skipif(not POSIX, reason=REASON)

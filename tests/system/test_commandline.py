@@ -21,6 +21,7 @@ from system.errors import Fault, UserError
 from system.interrupt import Terminated
 from system.settings import Config
 from tests.helpers import ROOT
+from tests.helpers.posix import HUP
 
 
 def run(outcome: BaseException | int, *argv: str) -> int:
@@ -48,7 +49,7 @@ ENDS = [
     ((Fault("no room; make some"),), 1, "tool.py: no room; make some\n"),
     ((KeyboardInterrupt(),), 130, ""),
     ((Terminated(signal.SIGTERM),), 143, ""),
-    ((Terminated(signal.SIGHUP),), 129, ""),
+    ((Terminated(HUP),), 129, ""),
     ((BrokenPipeError(),), 141, ""),
     ((MemoryError(),), 1, NO_MEMORY),
     ((torch.OutOfMemoryError("CUDA out of memory."),), 1, NO_MEMORY),

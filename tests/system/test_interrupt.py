@@ -8,9 +8,9 @@ import pytest
 
 from system import interrupt
 from system.interrupt import Stop, Terminated, end, handled
+from tests.helpers.posix import HUP
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
-HUP = getattr(signal, "SIGHUP", 1)  # which Windows does not have
 NOTED = [  # seconds and signals, and the second one that ends at once
     ([(0, INT)], None),
     ([(5, HUP), (5, HUP), (5.05, HUP)], None),  # the shell of a terminal that closes

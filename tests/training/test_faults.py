@@ -19,7 +19,7 @@ from system import checkpoint, interrupt
 from system.checkpoint import BEST, LAST
 from tests.helpers import ROOT, soak
 from tests.helpers.faults import Processes
-from tests.helpers.posix import is_root, needs_posix
+from tests.helpers.posix import HUP, is_root, needs_posix
 from tests.helpers.runs import RUN, contents, sha256
 
 pytestmark = needs_posix
@@ -110,7 +110,7 @@ def test_the_best_checkpoint_is_only_for_resuming(argv: list[str], tiny_process:
 
 @pytest.mark.parametrize(
     ("first", "second", "status"),
-    [(signal.SIGINT, signal.SIGINT, 130), (signal.SIGTERM, signal.SIGHUP, 143)],
+    [(signal.SIGINT, signal.SIGINT, 130), (signal.SIGTERM, HUP, 143)],
 )
 def test_a_first_signal_saves_and_a_second_ends_at_once(
     first: int, second: int, status: int, tiny_process: Callable
@@ -139,7 +139,7 @@ def test_a_first_signal_saves_and_a_second_ends_at_once(
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (HUP, 129)]
 )
 @pytest.mark.parametrize(
     "place", ["system.config.load", "data.corpus.load", "training.trainer.Trainer.resume"]
@@ -172,7 +172,7 @@ def test_ctrl_c_while_torch_is_imported(tool: str, tmp_path: Path) -> None:
 
 
 def test_an_ignored_signal_stays_ignored(tiny_process: Callable) -> None:
-    ignored = [signal.SIGINT, signal.SIGHUP]  # in the background of a script; after nohup
+    ignored = [signal.SIGINT, HUP]  # in the background of a script; after nohup
     ended = tiny_process(at="training.trainer.Trainer.losses", signals=ignored, ignored=ignored)
     assert ended.status == 0
 
