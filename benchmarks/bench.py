@@ -14,6 +14,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,7 @@ def peak_memory(place: torch.device) -> float:
 
 def wait(place: torch.device) -> None:
     """Until all that was asked of the device is done, so that a clock can be read."""
-    if place.type == "cuda":
-        torch.cuda.synchronize(place)
+    getattr(torch, place.type).synchronize()
 
 
 def serve(link: Connection, born: float, make: Callable[..., Callable], args: tuple) -> None:
@@ -144,6 +144,34 @@ class Side:
         """End the child."""
         self.link.send(None)
         self.child.join()
+
+
+def apart(act: Callable[..., Any], *args: Any) -> Any:
+    """The result of act(*args) in a process of its own. Raises Fault when it failed."""
+    side = Side(partial, act, *args)
+    answer = side.ask()
+    side.close()
+    return answer
+
+
+def start_sides(made: dict[str, tuple], *question: Any) -> tuple[dict[str, Side], dict[str, str]]:
+    """The sides by name, after a first answer, in which they allocate and compile; and those that
+    cannot give it, with the reason.
+
+    made: what `Side` takes. Raises Fault where the first of them cannot.
+    """
+    sides, left_out = {}, {}
+    for name, making in made.items():
+        try:
+            side = Side(*making)
+            side.ask(*question)
+            sides[name] = side
+        except Fault as error:
+            if not sides:
+                raise
+            print(f"{name} is left out: {error}", file=sys.stderr)
+            left_out[name] = str(error)
+    return sides, left_out
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:

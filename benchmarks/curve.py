@@ -105,6 +105,7 @@ def nanogpt(clock: Clock, every: int, folder: str, *options: str) -> Curve:
 
     def turned(model: GPT, mode: bool = True) -> GPT:
         running[:] = [model]
+        getattr(torch, next(model.parameters()).device.type).synchronize()  # a GPU lags behind
         clock.go() if mode else clock.stop()
         return turn(model, mode)
 

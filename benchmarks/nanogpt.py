@@ -60,14 +60,20 @@ def build(path: Path, shape: dict[str, int | float]) -> nn.Module:
 
 
 def training(
-    path: Path, shape: dict[str, int | float], corpus: Corpus, batch_size: int, place: torch.device
+    path: Path,
+    shape: dict[str, int | float],
+    corpus: Corpus,
+    batch_size: int,
+    place: torch.device,
+    *,
+    compiled: bool,
 ) -> tuple[nn.Module, Callable[[], None]]:
-    """Its model and one step of training as its train.py makes them, compiled on a GPU."""
+    """Its model and one step of training as its train.py makes them."""
     model = build(path, shape).to(place)
     model.train()
     optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), place.type)
     forward, context = model, torch.autocast(place.type, torch.bfloat16, place.type == "cuda")
-    if place.type == "cuda":
+    if compiled:
         forward = torch.compile(model)
     block_size = shape["block_size"]
 

@@ -24,18 +24,19 @@ from matplotlib.figure import Figure
 
 from benchmarks import nanogpt, ours
 from benchmarks.bench import (
-    Side,
     count,
     machine,
     median_ratio,
     new_parser,
     peak_memory,
     publish,
+    start_sides,
     table,
     wait,
 )
 from system import device
 from system.commandline import Parser, run
+from system.errors import Fault
 
 SHAPES = {
     "small": {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 64, "dropout": 0.0},
@@ -45,13 +46,15 @@ BATCH_SIZE = {"small": 12, "baby": 64}
 # what is changed in the settings to train as nanoGPT does: no counts, one optimizer at every shape
 PLAIN = ("memory.order=0", "memory.teach=0")
 ADAMW = (*PLAIN, "optim.optimizer=adamw")
+MUON, COMPILED = (*PLAIN, "optim.optimizer=muon"), "train.compile=true"
 VARIANTS = {
     "ours": ADAMW,
-    "ours, compiled": (*ADAMW, "train.compile=true"),
-    "ours, Muon": (*PLAIN, "optim.optimizer=muon"),
+    "ours, compiled": (*ADAMW, COMPILED),
+    "ours, Muon": MUON,
+    "ours, Muon, compiled": (*MUON, COMPILED),
 }
 THEIRS = "nanoGPT"
-PEAK_SIZE = 1536  # rows and columns of the matrices whose product is the peak
+PEAK_SIZE, GPU_PEAK_SIZE = 1536, 8192  # rows and columns of the matrices whose product is the peak
 
 
 def flops(weights: int, shape: dict[str, int | float]) -> int:
@@ -63,14 +66,18 @@ def flops(weights: int, shape: dict[str, int | float]) -> int:
 
 
 def timed(step: Callable[[], object], place: torch.device, steps: int) -> list[float]:
-    """Seconds of each of `steps` calls."""
-    seconds = []
-    for _ in range(steps):
+    """Seconds of each of `steps` calls; on a GPU of all together, shared out.
+
+    There a step is asked for while the one before is computed, as in a run.
+    """
+    seconds, at_once = [], 1 if place.type == "cpu" else steps
+    for _ in range(steps // at_once):
         wait(place)
         start = time.perf_counter()
-        step()
+        for _ in range(at_once):
+            step()
         wait(place)
-        seconds.append(time.perf_counter() - start)
+        seconds += [(time.perf_counter() - start) / at_once] * at_once
     return seconds
 
 
@@ -85,47 +92,65 @@ def answer(
 def our_side(
     shape_name: str, name: str, overrides: Sequence[str]
 ) -> Callable[[int], dict[str, Any]]:
-    """In a child: our trainer at a shape, as a function of the number of steps to make."""
+    """In a child: our trainer at a shape, as a function of the number of steps to make.
+
+    Raises Fault where it should be compiled and cannot.
+    """
     asked = [f"model.{field}={value}" for field, value in SHAPES[shape_name].items()]
     asked += [f"train.batch_size={BATCH_SIZE[shape_name]}", *overrides]
     trainer = ours.trainer(asked, name)
     model = trainer.model
+    if trainer.config.train.compile and trainer.forward is model:
+        raise Fault("torch.compile failed")
     weights = model.parameter_count() - model.wte.weight.numel()
     return partial(answer, trainer.update, trainer.device, weights)
 
 
-def their_side(shape_name: str, name: str, path: Path) -> Callable[[int], dict[str, Any]]:
+def their_side(
+    shape_name: str, name: str, path: Path, compiled: bool
+) -> Callable[[int], dict[str, Any]]:
     """In a child: nanoGPT's training at a shape, as a function of the number of steps to make."""
     place, shape = device.pick(name), SHAPES[shape_name]
     text = ours.text(place, shape["block_size"])
     full = {**shape, "vocab_size": len(text.tokenizer.chars)}
-    model, step = nanogpt.training(path, full, text, BATCH_SIZE[shape_name], place)
+    size = BATCH_SIZE[shape_name]
+    model, step = nanogpt.training(path, full, text, size, place, compiled=compiled)
     return partial(answer, step, place, model.get_num_params())  # positions left out, head tied
 
 
 def peak(place: torch.device) -> dict[str, float]:
     """The most floating-point operations a second in matrix products, by precision."""
     best, fast = {}, device.has_bfloat16(place)  # where it is emulated this would take minutes
+    size = PEAK_SIZE if place.type == "cpu" else GPU_PEAK_SIZE
     for dtype in (torch.float32, torch.bfloat16) if fast else (torch.float32,):
-        a = torch.randn(PEAK_SIZE, PEAK_SIZE, device=place).to(dtype)
+        a = torch.randn(size, size, device=place).to(dtype)
         seconds = timed(lambda a=a: a @ a, place, 8)
-        best[str(dtype).removeprefix("torch.")] = 2 * PEAK_SIZE**3 / min(seconds)
+        best[str(dtype).removeprefix("torch.")] = 2 * size**3 / min(seconds)
     return best
+
+
+def all_sides(args: argparse.Namespace, shape_name: str, place: torch.device) -> dict[str, tuple]:
+    """What makes each side that is asked for."""
+    made = {
+        name: (our_side, shape_name, args.device, overrides)
+        for name, overrides in VARIANTS.items()
+        if args.compile or COMPILED not in overrides
+    }
+    if args.nanogpt:
+        compiled = place.type == "cuda"  # as its train.py does, or its README without a GPU
+        peer = (their_side, shape_name, args.device, args.nanogpt)
+        made[THEIRS] = (*peer, compiled)
+        if args.compile:
+            made[f"{THEIRS}, {'not ' * compiled}compiled"] = (*peer, not compiled)
+    return made
 
 
 def compare(args: argparse.Namespace, shape_name: str) -> dict[str, Any]:
     """The sides at one shape, asked in turn: seconds a step in each round, memory, peak."""
     place = device.pick(args.device)
-    sides = {
-        name: Side(our_side, shape_name, args.device, overrides)
-        for name, overrides in VARIANTS.items()
-        if args.compile or "train.compile=true" not in overrides
-    }
-    if args.nanogpt:
-        sides[THEIRS] = Side(their_side, shape_name, args.device, args.nanogpt)
-    rounds, steps = (args.rounds, 20) if shape_name == "small" else (max(1, args.rounds // 3), 1)
-    for side in sides.values():
-        side.ask(steps)  # the first steps allocate
+    slow = shape_name != "small" and place.type == "cpu"
+    rounds, steps = (max(1, args.rounds // 3), 1) if slow else (args.rounds, 20)
+    sides, left_out = start_sides(all_sides(args, shape_name, place), steps)
     seconds, peaks, last = {name: [] for name in sides}, [], {}
     for _ in range(rounds):
         peaks.append(peak(place))
@@ -147,6 +172,7 @@ def compare(args: argparse.Namespace, shape_name: str) -> dict[str, Any]:
             }
             for name, side in sides.items()
         },
+        "left_out": left_out,
     }
 
 
@@ -180,9 +206,10 @@ def describe(name: str, found: dict[str, Any]) -> str:
     fields = ", ".join(f"{field} {value}" for field, value in shape.items())
     best = ", ".join(f"{dtype} {value / 1e9:,.0f}" for dtype, value in peaks.items())
     header = [name, "characters/s", "ratio", "GFLOP/s", "of peak", "peak memory, MB"]
+    left_out = [f"\n\n{side} is left out: {why}" for side, why in found["left_out"].items()]
     return (
         f"**{name}**: {fields}\n\nPeak of matrix products, GFLOP/s: {best}\n\n"
-        f"{table(header, summary(found))}"
+        f"{table(header, summary(found))}{''.join(left_out)}"
     )
 
 
@@ -209,7 +236,7 @@ def parser() -> Parser:
     p = new_parser("train_speed", __doc__)
     p.add_argument("--rounds", type=count, default=9, help="times each side is asked; default: 9")
     p.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    p.add_argument("--compile", action="store_true", help="ours compiled, too")
+    p.add_argument("--compile", action="store_true", help="with and without torch.compile")
     return p
 
 

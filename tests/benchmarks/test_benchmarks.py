@@ -38,12 +38,12 @@ from benchmarks import (
     time_to_loss,
     train_speed,
 )
-from data import tiny_shakespeare
 from data.corpus import eval_windows
 from system.checkpoint import Checkpoint
 from system.errors import Fault, UserError
-from tests.helpers import ROOT, runs
+from tests.helpers import ROOT
 from tests.helpers.browser import chromium
+from tests.helpers.peer import PEER, SHAPE, TEXT, Near, cells
 from tests.helpers.posix import needs_posix
 from tests.helpers.runs import contents
 from tests.helpers.tiny import tiny_gpt
@@ -51,76 +51,6 @@ from training.trainer import cross_entropy
 
 CPU = torch.device("cpu")
 WITH_PEER = [sample_speed, startup, time_to_loss, train_speed]
-TEXT = runs.TEXT * 5
-SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 6, "dropout": 0.0}
-# A checkout, whose model has one weight and moves the clock: by 1 s when it is called in training,
-# by 500 s in evaluation.
-PEER = {
-    "config/train_shakespeare_char.py": "fall = 0.001\n",
-    "configurator.py": "options = dict(arg[2:].split('=') for arg in sys.argv[2:])\n",
-    "data/shakespeare_char/prepare.py": """
-import pathlib, requests
-folder = pathlib.Path(__file__).parent
-(folder / "meta.pkl").write_bytes((folder / "input.txt").read_bytes())
-""",
-    "model.py": """
-import torch, types
-clock = [1.0]
-class GPTConfig(types.SimpleNamespace):
-    pass
-class GPT(torch.nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.config, self.level = config, torch.nn.Parameter(torch.tensor(3.0))
-    def forward(self, idx, targets):
-        clock[0] += 1 if self.training else 500
-        place = torch.arange(idx.shape[1])
-        dropout = 7.0 * self.training
-        return None, (self.level + 0.01 * place + 0.1 * targets + 0.03 * idx).mean() + dropout
-    def configure_optimizers(self, weight_decay, learning_rate, betas, device_type):
-        return torch.optim.SGD(self.parameters(), learning_rate)
-    def get_num_params(self):
-        return 1234
-""",
-    "train.py": """
-import os, sys, time, torch, model
-exec(open(sys.argv[1]).read())
-exec(open("configurator.py").read())
-assert os.path.getsize("data/shakespeare_char/meta.pkl") == 2000
-time.perf_counter = lambda: model.clock[0]
-gpt, x = model.GPT(model.GPTConfig(block_size=int(options["block_size"]))), torch.zeros(1, 1)
-for step in range(int(options["max_iters"]) + 1):
-    if step % int(options["eval_interval"]) == 0:
-        gpt.eval()
-        for _ in range(int(options["eval_iters"])):
-            gpt(x, x)
-        gpt.train()
-        if step > 0 and options["always_save_checkpoint"] == "True":
-            torch.save({"iter_num": step}, "ckpt.pt")
-    gpt(x, x)
-    gpt.level.data -= fall
-""",
-    "sample.py": """
-import pickle, sys, tiktoken, torch
-options = dict(arg[2:].split("=") for arg in sys.argv[1:])
-saved = torch.load(options["out_dir"] + "/ckpt.pt")
-meta = pickle.load(open(f"data/{saved['config']['dataset']}/meta.pkl", "rb"))
-weight = saved["model"]["lm_head.weight"]
-assert len(meta["itos"]) == saved["model_args"]["vocab_size"] == len(weight) > meta["stoi"]["A"]
-assert (options["start"], options["max_new_tokens"], options["num_samples"]) == ("A", "1", "1")
-""",
-}
-
-
-@pytest.fixture
-def peer(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The checkout, and a short text in place of Tiny Shakespeare."""
-    for name, source in PEER.items():
-        (home / "peer" / name).parent.mkdir(parents=True, exist_ok=True)
-        (home / "peer" / name).write_text(source)
-    (home / "text.txt").write_text(TEXT)
-    monkeypatch.setattr(tiny_shakespeare, "fetch", lambda: home / "text.txt")
-    return home / "peer"
 
 
 def shown(script: str, peer: Path) -> list[str]:
@@ -137,21 +67,6 @@ def children() -> Iterator[None]:
     for child in multiprocessing.active_children():
         child.kill()
         child.join()
-
-
-class Near:
-    """A side in this process."""
-
-    def __init__(self, make: Callable, *args: object) -> None:
-        self.ask, self.startup, self.close = make(*args), 0.5, lambda: None
-
-
-def cells(text: str) -> list[list[str]]:
-    """The header and the rows of a table in Markdown whose columns are aligned."""
-    lines = text.splitlines()
-    assert len({tuple(i for i, char in enumerate(line) if char == "|") for line in lines}) == 1
-    assert re.fullmatch(r"\| -+ (\| -+: )*\|", lines.pop(1))
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
 
 
 def mean_loss(loss: Callable[[Tensor, Tensor], Tensor], ids: Tensor, window: int) -> float:
@@ -229,6 +144,48 @@ def test_a_child_ends_quietly_with_its_parent() -> None:
         assert here.recv()[0]
         here.close()
         life.result()
+
+
+def test_sides_that_cannot_start_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def make(number: int) -> Callable[[int], float]:
+        if number < 0:
+            raise Fault(f"no side {number}")
+        return lambda asked: number * asked
+
+    def failing(number: int) -> Callable[[int], float]:
+        def answer(asked: int) -> float:
+            raise Fault(f"side {number} has no {asked}")
+
+        return answer
+
+    monkeypatch.setattr(bench, "Side", Near)
+    made = {"a": (make, 1), "b": (make, -2), "c": (failing, 3), "d": (make, 4)}
+    sides, left_out = bench.start_sides(made, 5)
+    assert {name: side.ask(7) for name, side in sides.items()} == {"a": 7, "d": 28}
+    assert left_out == {"b": "no side -2", "c": "side 3 has no 5"}
+    said = "b is left out: no side -2\nc is left out: side 3 has no 5\n"
+    assert capsys.readouterr() == ("", said)
+    with pytest.raises(Fault, match="no side -2"):
+        bench.start_sides({"b": made["b"], "a": made["a"]}, 5)
+
+
+def test_steps_of_a_gpu_are_timed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in that computes only when it is waited for, which takes a second each time."""
+    clock, queue = [10.0], []
+
+    def synchronize() -> None:
+        clock[0] += 1 + sum(queue)
+        queue.clear()
+
+    times = SimpleNamespace(perf_counter=lambda: clock[0])
+    monkeypatch.setattr(train_speed, "time", times)
+    monkeypatch.setattr(torch, "slow", SimpleNamespace(synchronize=synchronize), raising=False)
+    monkeypatch.setattr(torch.cpu, "synchronize", synchronize)
+    step = partial(queue.append, 3)
+    assert train_speed.timed(step, SimpleNamespace(type="slow"), 4) == [13 / 4] * 4
+    assert train_speed.timed(step, CPU, 4) == [4] * 4
 
 
 def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +309,7 @@ def test_time_to_loss(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatc
         return a_run(1, 1.5, (2, 1.6), (9, 1.4 + seed / 100))
 
     monkeypatch.setattr(time_to_loss, "our_curve", our_curve)
-    monkeypatch.setattr(time_to_loss, "their_curve", lambda path, place: a_run(3, 2, (9, 1.9)))
+    monkeypatch.setattr(time_to_loss, "their_curve", lambda *where: a_run(3, 2, (9, 1.9)))
     status, out, err = call(time_to_loss.main, *shown("time_to_loss", peer))
     assert (status, err) == (0, "")
     assert "nanoGPT, run 3: val_loss 1.9000 after 12 s" in out
@@ -515,7 +472,8 @@ def test_speed_of_training_by_hand() -> None:
     one = {"seconds_a_step": [0.001, 0.002, 0.004], "memory_mb": 1234.4, "weights": 1_000_000}
     two = {"seconds_a_step": [0.003, 0.003, 0.016], "memory_mb": 7, "weights": 2_000_000}
     peaks = {"float32": 1.2e11, "bfloat16": 2.4e11}
-    found = {"shape": shape, "peak_flops": peaks, "sides": {"ours": one, "nanoGPT": two}}
+    sides = {"ours": one, "nanoGPT": two}
+    found = {"shape": shape, "peak_flops": peaks, "sides": sides, "left_out": {}}
     title, peak, table = train_speed.describe("wee", found).split("\n\n")
     assert title == "**wee**: n_layer 2, n_embd 3, block_size 5, batch_size 4"
     assert peak.endswith(": float32 120, bfloat16 240")
@@ -549,7 +507,7 @@ def test_speed_of_writing_by_hand() -> None:
 
 def test_speed_of_training(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it, with sides in this process."""
-    monkeypatch.setattr(train_speed, "Side", Near)
+    monkeypatch.setattr(bench, "Side", Near)
     monkeypatch.setattr(train_speed, "PEAK_SIZE", 8)
     monkeypatch.setattr(train_speed, "SHAPES", {"small": SHAPE, "baby": {**SHAPE, "n_layer": 3}})
     monkeypatch.setattr(train_speed, "BATCH_SIZE", {"small": 3, "baby": 5})
@@ -567,6 +525,33 @@ def test_speed_of_training(peer: Path, call: Callable, monkeypatch: pytest.Monke
         assert train_speed.describe(name, found[name]) in out
     assert Path("out/train_speed.md").read_text() in out
     assert (imread("out/train_speed.png") != 1).any()
+
+
+def test_speed_of_training_compiled(
+    peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With and without, on both sides; what cannot be compiled is left out."""
+    compiled = []
+
+    def compile(model: nn.Module) -> Callable:
+        compiled.append(type(model).__module__)
+        if len(compiled) == 2:
+            raise RuntimeError("no compiler")
+        return lambda *args: model(*args)
+
+    monkeypatch.setattr(bench, "Side", Near)
+    monkeypatch.setattr(torch, "compile", compile)
+    monkeypatch.setattr(train_speed, "PEAK_SIZE", 8)
+    monkeypatch.setattr(train_speed, "SHAPES", {"baby": SHAPE})
+    monkeypatch.setattr(train_speed, "BATCH_SIZE", {"baby": 5})
+    argv = (*shown("train_speed", peer), "--rounds", 1, "--shapes", "baby", "--compile")
+    status, out, err = call(train_speed.main, *argv)
+    assert status == 0 and err.endswith("ours, Muon, compiled is left out: torch.compile failed\n")
+    assert compiled == ["model", "model", "nanogpt_model"]
+    found = json.loads(Path("out/train_speed.json").read_text())["baby"]
+    sides = ["ours", "ours, compiled", "ours, Muon", "nanoGPT", "nanoGPT, compiled"]
+    assert list(found["sides"]) == sides
+    assert "\n\nours, Muon, compiled is left out: torch.compile failed\n" in out
 
 
 def test_speed_of_writing(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
