@@ -1,9 +1,10 @@
 """One training run in a process of its own: validation loss against seconds, as JSON.
 
-    python -m benchmarks.curve BORN OUT EVERY ours|nanogpt ...
+    python -m benchmarks.curve BORN FOLDER EVERY ours|nanogpt ...
 
-`time_to_loss.py` starts it; BORN is the time.time() of that moment. Imports are inside the two
-functions: modules of the two sides have the same names, and both have to start from nothing.
+`time_to_loss.py` starts it; BORN is the time.time() of that moment. What was found is in FOLDER, as
+`curve.json`. Imports are inside the two functions: modules of the two sides have the same names,
+and both have to start from nothing.
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 
 WINDOW = 64  # context of the losses that mean the same for both, and of nanoGPT's CPU recipe
 WINDOWS = (WINDOW, 128)  # where the losses at the end are taken again
+RESULT = "curve.json"
 
 
 class Clock:
@@ -37,6 +39,7 @@ class Curve:
 
     evaluate: its losses by name, in windows of some length; None is that of the model's own context
     context: the longest window that the model takes
+    points: step, seconds, losses, and with CUDA the most megabytes of the GPU held so far
     """
 
     def __init__(
@@ -50,28 +53,64 @@ class Curve:
         self.clock.stop()
         total = self.clock.startup + self.clock.seconds
         point = {"step": step, "seconds": self.clock.seconds, "total_seconds": total}
-        self.points.append({**point, **self.evaluate(None)})
+        self.points.append({**point, **self.evaluate(None), **gpu_memory()})
+
+    def result(self) -> dict:
+        """What is told of the run."""
+        return {"startup_seconds": self.clock.startup, "points": self.points}
+
+    def go_on(self, found: dict, step: int) -> None:
+        """Take up what was found of a run up to `step`."""
+        self.points = [point for point in found["points"] if point["step"] <= step]
+        self.clock.startup, self.clock.seconds = (
+            found["startup_seconds"],
+            self.points[-1]["seconds"],
+        )
 
 
-def ours(clock: Clock, every: int, device: str, *overrides: str) -> Curve:
-    """Our trainer, evaluated before the first step, every `every` steps, and at the end."""
+def gpu_memory() -> dict[str, float]:
+    """The most that this process has held on a GPU, by its name in a point."""
+    import torch
+
+    there = torch.cuda.is_initialized()
+    return {"memory_mb": torch.cuda.max_memory_allocated() / 2**20} if there else {}
+
+
+def ours(clock: Clock, every: int, folder: str, device: str, *overrides: str) -> Curve:
+    """Our trainer, evaluated before the first step, every `every` steps, and at the end.
+
+    Each time it is saved in the folder too, so that a run that is cut off goes on from there.
+    """
     from benchmarks import ours
+    from system import checkpoint
+    from system.files import alone_in, write_whole
 
-    trainer = ours.trainer(overrides, device)
-    names = ("val_loss", "val_loss_trained") if trainer.memory else ("val_loss",)
+    path, found = Path(folder), Path(folder, RESULT)
+    with alone_in(path):
+        resumed = (path / checkpoint.LAST).is_file()
+        trainer = ours.trainer(overrides, device, path)
+        names = ("val_loss", "val_loss_trained") if trainer.memory else ("val_loss",)
 
-    def evaluate(window: int | None) -> dict[str, float]:
-        return dict(zip(names, trainer.losses(window), strict=False))
+        def evaluate(window: int | None) -> dict[str, float]:
+            return dict(zip(names, trainer.losses(window), strict=False))
 
-    curve = Curve(clock, evaluate, trainer.model.config.block_size)
-    clock.go()
-    curve.add(0)
-    while not trainer.done():
-        clock.go()
-        trainer.update()
-        if trainer.progress.step % every == 0 or trainer.done():
-            trainer.pause()
+        def keep() -> None:
             curve.add(trainer.progress.step)
+            write_whole(found, json.dumps(curve.result()).encode())
+            checkpoint.save(path / checkpoint.LAST, trainer.checkpoint())
+
+        curve = Curve(clock, evaluate, trainer.model.config.block_size)
+        if resumed:
+            curve.go_on(json.loads(found.read_text(encoding="utf-8")), trainer.progress.step)
+        else:
+            clock.go()
+            keep()
+        while not trainer.done():
+            clock.go()
+            trainer.update()
+            if trainer.progress.step % every == 0 or trainer.done():
+                trainer.pause()
+                keep()
     return curve
 
 
@@ -120,6 +159,7 @@ def nanogpt(clock: Clock, every: int, folder: str, *options: str) -> Curve:
         runpy.run_path("train.py", run_name="__main__")
     finally:
         GPT.train, torch.save = turn, save
+    curve.context = running[0].config.block_size
     return curve
 
 
@@ -144,13 +184,14 @@ def full_pass(model, ids, window: int | None) -> float:
 
 def main() -> None:
     """Run what the command line names, and write its curve."""
-    born, out, every, side, *rest = sys.argv[1:]
-    curve = {"ours": ours, "nanogpt": nanogpt}[side](Clock(float(born)), int(every), *rest)
-    result = {"startup_seconds": curve.clock.startup, "points": curve.points}
+    born, folder, every, side, *rest = sys.argv[1:]
+    run = {"ours": ours, "nanogpt": nanogpt}[side]
+    curve = run(Clock(float(born)), int(every), folder, *rest)
+    result = curve.result()
     for window in (window for window in WINDOWS if window <= curve.context):
         losses = curve.evaluate(window)  # of the weights at the end
         result |= {f"{name}_{window}": loss for name, loss in losses.items()}
-    Path(out).write_bytes(json.dumps(result).encode())
+    Path(folder, RESULT).write_bytes(json.dumps(result).encode())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 import train
 from data import corpus
 from data.corpus import Corpus
-from system import config, device
+from system import checkpoint, config, device
 from system.settings import Config
 from training.parallel import ALONE
 from training.start import find_run, prepare
@@ -22,12 +22,14 @@ def settings(overrides: Sequence[str], name: str) -> Config:
     return config.load(config.find(SETTINGS), overrides, use_gpu=device.is_large(device.pick(name)))
 
 
-def trainer(overrides: Sequence[str], name: str) -> Trainer:
+def trainer(overrides: Sequence[str], name: str, folder: Path | None = None) -> Trainer:
     """A run of the main job with some settings changed, before its first step. Saves nothing.
 
-    name: of the device, or auto
+    name: of the device, or auto; folder: where the run may have been saved, to go on from there
     """
-    argv = ["--config", SETTINGS, "--device", name, "--overwrite", *overrides]
+    argv = ["--config", SETTINGS, "--device", name, *overrides]
+    argv += [f"train.out_dir={folder}"] if folder else []
+    argv += ["--resume" if folder and (folder / checkpoint.LAST).is_file() else "--overwrite"]
     args, place = train.parser().parse_args(argv), device.pick(name)
     device.keep_memory()
     run_settings, folder = find_run(args, use_gpu=device.is_large(place))

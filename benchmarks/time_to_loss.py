@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import nanogpt, ours
 from benchmarks.bench import count, machine, new_parser, publish, table
-from benchmarks.curve import WINDOW, WINDOWS
+from benchmarks.curve import RESULT, WINDOW, WINDOWS
 from data import tiny_shakespeare
 from system import device
 from system.commandline import Parser, run
@@ -59,35 +59,35 @@ THEIR_EVERY = 100  # steps between evaluations of nanoGPT
 POINTS = 20  # evaluations in one of our runs
 
 
-def curve(side: str, every: int, *options: str) -> dict[str, Any]:
-    """One run in a new process. Raises Fault when it failed."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "curve.json")
-        command = [sys.executable, "-m", "benchmarks.curve", repr(time.time()), str(out)]
-        root = Path(__file__).parent.parent
-        command += [str(every), side, *options]
-        done = subprocess.run(command, cwd=root, capture_output=True, errors="replace")
-        if done.returncode:
-            raise Fault(f"the run of {side} failed: {' '.join(done.stderr.split())[-500:]}")
-        return json.loads(out.read_bytes())
+def curve(folder: Path, side: str, every: int, *options: str) -> dict[str, Any]:
+    """One run in a new process, which finds and leaves files in `folder`. Raises Fault when it
+    failed."""
+    command = [sys.executable, "-m", "benchmarks.curve", repr(time.time()), str(folder.resolve())]
+    root = Path(__file__).parent.parent
+    command += [str(every), side, *options]
+    done = subprocess.run(command, cwd=root, capture_output=True, errors="replace")
+    if done.returncode:
+        raise Fault(f"the run of {side} failed: {' '.join(done.stderr.split())[-500:]}")
+    return json.loads((folder / RESULT).read_bytes())
 
 
-def our_curve(place: torch.device, overrides: Sequence[str], seed: int) -> dict[str, Any]:
-    """One of our runs."""
+def our_curve(
+    folder: Path, place: torch.device, overrides: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """One of our runs; one that was cut off in `folder` goes on."""
     max_steps = ours.settings(overrides, place.type).train.max_steps
-    return curve("ours", max(1, max_steps // POINTS), place.type, *overrides, f"train.seed={seed}")
+    options = (place.type, *overrides, f"train.seed={seed}")
+    return curve(folder, "ours", max(1, max_steps // POINTS), *options)
 
 
-def their_curve(path: Path, place: torch.device) -> dict[str, Any]:
-    """One run of nanoGPT; its seed is fixed inside its train.py."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        nanogpt.copy(path, folder)
-        text = (folder / nanogpt.PREPARE).with_name("input.txt")
-        shutil.copyfile(tiny_shakespeare.fetch(), text)
-        np.save(folder / "val.npy", ours.text(torch.device("cpu"), WINDOW).val.numpy())
-        options = nanogpt.CPU_RECIPE if place.type == "cpu" else [f"--device={place.type}"]
-        return curve("nanogpt", THEIR_EVERY, str(folder), *options)
+def their_curve(folder: Path, place: torch.device, path: Path) -> dict[str, Any]:
+    """One run of nanoGPT in `folder`; its seed is fixed inside its train.py."""
+    nanogpt.copy(path, folder)
+    text = (folder / nanogpt.PREPARE).with_name("input.txt")
+    shutil.copyfile(tiny_shakespeare.fetch(), text)
+    np.save(folder / "val.npy", ours.text(torch.device("cpu"), WINDOW).val.numpy())
+    options = nanogpt.CPU_RECIPE if place.type == "cpu" else [f"--device={place.type}"]
+    return curve(folder, "nanogpt", THEIR_EVERY, *options)
 
 
 def lines(name: str, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -211,10 +211,15 @@ def command(args: argparse.Namespace) -> int:
     plans = PLANS["cpu" if place.type == "cpu" else "gpu"]
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in range(1, args.seeds + 1):
-        found = {THEIRS: their_curve(args.nanogpt, place)} if args.nanogpt else {}
-        for name, overrides in plans.items():
-            for line, each in lines(name, our_curve(place, overrides, seed)).items():
-                found.setdefault(line, each)
+        found = {}
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            if args.nanogpt:
+                found[THEIRS] = their_curve(folder / "peer", place, args.nanogpt)
+            for name, overrides in plans.items():
+                run = our_curve(folder / name, place, overrides, seed)
+                for line, each in lines(name, run).items():
+                    found.setdefault(line, each)
         for name, each in found.items():
             runs.setdefault(name, []).append(each)
             loss, seconds = (each["points"][-1][key] for key in ("val_loss", "total_seconds"))

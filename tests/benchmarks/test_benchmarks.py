@@ -39,6 +39,7 @@ from benchmarks import (
     train_speed,
 )
 from data.corpus import eval_windows
+from system import checkpoint
 from system.checkpoint import Checkpoint
 from system.errors import Fault, UserError
 from tests.helpers import ROOT
@@ -47,7 +48,7 @@ from tests.helpers.peer import PEER, SHAPE, TEXT, Near, cells
 from tests.helpers.posix import needs_posix
 from tests.helpers.runs import contents
 from tests.helpers.tiny import tiny_gpt
-from training.trainer import cross_entropy
+from training.trainer import Trainer, cross_entropy
 
 CPU = torch.device("cpu")
 WITH_PEER = [sample_speed, startup, time_to_loss, train_speed]
@@ -228,12 +229,12 @@ def test_a_full_pass(length: int, window: int | None) -> None:
     assert curve.full_pass(model, ids, window) == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_run_of_the_peer(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ("--device=cpu", "--block_size=40", "--max_iters=150")
+def test_a_run_of_the_peer(peer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--device=cpu", "--block_size=70", "--max_iters=150")
     monkeypatch.setattr(nanogpt, "CPU_RECIPE", options)
     monkeypatch.setattr(time_to_loss, "THEIR_EVERY", 50)
     before = contents(peer)
-    found = time_to_loss.their_curve(peer, CPU)
+    found = time_to_loss.their_curve(tmp_path / "run", CPU, peer)
     assert contents(peer) == before
     ids = np.array([sorted(set(TEXT)).index(char) for char in TEXT[1800:]])
 
@@ -245,17 +246,17 @@ def test_a_run_of_the_peer(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for point in found["points"]:
         assert point["seconds"] == point["step"]
         assert point["total_seconds"] == found["startup_seconds"] + point["seconds"] > point["step"]
-        assert point["val_loss"] == expected(point["step"], 40)
-    assert found["val_loss_64"] == expected(151, 64)
+        assert point["val_loss"] == expected(point["step"], 70)
+    assert found["val_loss_64"] == expected(151, 64) and "val_loss_128" not in found
 
 
-def test_a_run_of_ours(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_ours(peer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = [f"model.{name}={value}" for name, value in SHAPE.items()]
     overrides += ["model.block_size=96", "train.batch_size=4", "train.max_steps=5"]
     overrides += time_to_loss.PURE
     overrides += ["train.dtype=float32", f"data.dataset={Path('text.txt').resolve()}"]
     monkeypatch.setattr(time_to_loss, "POINTS", 2)
-    found = time_to_loss.our_curve(CPU, overrides, 3)
+    found = time_to_loss.our_curve(tmp_path / "1,400 steps", CPU, overrides, 3)
     trainer = ours.trainer([*overrides, "train.seed=3"], "cpu")
 
     @torch.inference_mode()
@@ -277,7 +278,58 @@ def test_a_run_of_ours(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "val_loss_128" not in found
     assert time_to_loss.lines("a", found) == {"a": found}
     with pytest.raises(Fault, match=r"the run of ours failed: .*gone"):
-        time_to_loss.curve("ours", 1, "cpu", "data.dataset=gone")
+        time_to_loss.curve(tmp_path / "other", "ours", 1, "cpu", "data.dataset=gone")
+
+
+@pytest.mark.parametrize("last", [2, 4])  # the step of the last save before the cut
+def test_a_run_that_is_cut_off_goes_on(
+    peer: Path, last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an update, or when an evaluation was written but not saved: as one that never stopped."""
+    asked = [f"model.{name}={value}" for name, value in SHAPE.items()]
+    asked += ["memory.order=3", "memory.calibration_fraction=0.1", "model.dropout=0.2"]
+    asked += ["train.max_steps=6", "train.batch_size=4", "train.dtype=float32"]
+    asked += ["data.dataset=text.txt"]
+    steps, update, save = [], Trainer.update, checkpoint.save
+
+    def updated(trainer: Trainer) -> None:
+        steps.append(trainer.progress.step)
+        update(trainer)
+
+    def run(folder: str, age: float) -> curve.Curve:
+        return curve.ours(curve.Clock(time.time() - age), 2, folder, "cpu", *asked)
+
+    def cut_update(trainer: Trainer) -> None:
+        updated(trainer)
+        if trainer.progress.step == 3:
+            raise KeyboardInterrupt
+
+    def cut_save(path: Path, content: Checkpoint) -> None:
+        if content.progress["step"] == 6:
+            raise KeyboardInterrupt
+        save(path, content)
+
+    monkeypatch.setattr(Trainer, "update", updated)
+    whole = run("whole", 0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if last == 2:
+            patch.setattr(Trainer, "update", cut_update)
+        else:
+            patch.setattr(checkpoint, "save", cut_save)
+        run("cut", 1000)
+    kept = json.loads(Path("cut/curve.json").read_text())
+    assert [point["step"] for point in kept["points"]] == [0, 2, 4, 6][: 2 if last == 2 else 4]
+    steps.clear()
+    again = run("cut", 0)
+    assert steps == list(range(last, 6))
+    until = last // 2 + 1
+    assert again.points[:until] == kept["points"][:until]
+    assert again.clock.startup == kept["startup_seconds"] > 1000
+    seconds = [point["seconds"] for point in again.points]
+    assert seconds == sorted(set(seconds))
+    for one, other in zip(whole.points, again.points, strict=True):
+        assert other["total_seconds"] == again.clock.startup + other["seconds"]
+        assert one == {**other, **{key: one[key] for key in ("seconds", "total_seconds")}}
 
 
 def test_a_run_of_ours_with_counts(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +339,7 @@ def test_a_run_of_ours_with_counts(peer: Path, monkeypatch: pytest.MonkeyPatch) 
     overrides += ["model.block_size=130", "memory.calibration_fraction=0.1"]
     overrides += ["train.dtype=float32", f"data.dataset={Path('text.txt').resolve()}"]
     monkeypatch.setattr(time_to_loss, "POINTS", 1)
-    found = time_to_loss.lines("a", time_to_loss.our_curve(CPU, overrides, 1))
+    found = time_to_loss.lines("a", time_to_loss.our_curve(Path("run"), CPU, overrides, 1))
     assert list(found) == ["counts alone", "a: counted and trained", "a: trained alone"]
     trainer = ours.trainer([*overrides, "train.seed=1"], "cpu")
     for step in (0, 2):
@@ -305,7 +357,7 @@ def test_a_run_of_ours_with_counts(peer: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_time_to_loss(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the page shows it, with runs that end at once."""
 
-    def our_curve(place: torch.device, overrides: tuple[str, ...], seed: int) -> dict:
+    def our_curve(folder: Path, place: torch.device, overrides: tuple, seed: int) -> dict:
         return a_run(1, 1.5, (2, 1.6), (9, 1.4 + seed / 100))
 
     monkeypatch.setattr(time_to_loss, "our_curve", our_curve)
