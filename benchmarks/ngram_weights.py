@@ -30,6 +30,7 @@ from data.corpus import Corpus, eval_windows
 from data.counts import count
 from data.ngrams import Ngrams
 from handmade.ngram import BLOCK_SIZE
+from model import GPT
 from system import device
 from system.commandline import Parser, run
 
@@ -65,6 +66,27 @@ def dictionary(ids: Tensor, vocab_size: int, order: int) -> Callable[[Tensor], T
 
 
 @torch.inference_mode()
+def hold(
+    model: GPT, ids: Tensor, *others: Callable[[Tensor], Tensor]
+) -> tuple[float, list[float], list[float]]:
+    """The model's loss on ids (N,), that of each other, and how far its log-probabilities are off
+    from each other's, at the most.
+
+    others: functions from idx (B, T) to log-probabilities (B, T, V), all on the CPU
+    """
+    place, loss = next(model.parameters()).device, 0.0
+    losses, off = [0.0] * len(others), [0.0] * len(others)
+    for idx, targets in eval_windows(ids, BLOCK_SIZE, ROWS):
+        said = model(idx.to(place)).cpu().double().log_softmax(dim=-1)
+        loss += F.nll_loss(said.mT, targets, reduction="sum").item()
+        for i, other in enumerate(others):
+            expected = other(idx).double()
+            losses[i] += F.nll_loss(expected.mT, targets, reduction="sum").item()
+            off[i] = max(off[i], (said - expected).abs().max().item())
+    count = len(ids) - 1
+    return loss / count, [each / count for each in losses], off
+
+
 def measure(dataset: str, text: Corpus, order: int, place: torch.device) -> dict[str, float]:
     """Make the model of one order, and ask it about the whole validation text: COLUMNS."""
     begun = time.perf_counter()
@@ -72,16 +94,9 @@ def measure(dataset: str, text: Corpus, order: int, place: torch.device) -> dict
     made = [time.perf_counter() - begun, peak_memory(torch.device("cpu"))]
     size, V = model.parameter_count(), len(text.tokenizer.chars)
     counts = Ngrams(count([text.train.numpy()], V, order), vocab_size=V)
-    model, looked_up = model.to(place), dictionary(text.train, V, order)
-    losses, off = torch.zeros(2).double(), torch.zeros(2).double()
-    for idx, targets in eval_windows(text.val, BLOCK_SIZE, ROWS):
-        said = model(idx.to(place)).cpu().double().log_softmax(dim=-1)
-        others = counts.log_probs(idx).double(), looked_up(idx)
-        for i, (judged, other) in enumerate(zip((said, others[0]), others, strict=True)):
-            losses[i] += F.nll_loss(judged.mT, targets, reduction="sum")
-            off[i] = off[i].maximum((said - other).abs().max())
-    losses /= len(text.val) - 1
-    found = [order, model.config.ffn_size, size, *made, *losses.tolist(), *off.tolist()]
+    others = counts.log_probs, dictionary(text.train, V, order)
+    loss, (of_counts, _), off = hold(model.to(place), text.val, *others)
+    found = [order, model.config.ffn_size, size, *made, loss, of_counts, *off]
     return dict(zip(COLUMNS, found, strict=True))
 
 
