@@ -202,7 +202,7 @@ def test_ctrl_c_in_a_terminal_that_closes_before_the_run_has_saved(tiny_process:
 def test_what_is_printed_is_there_when_a_run_is_killed(tiny_process: Callable) -> None:
     kill = {"at": "training.trainer.Trainer.update", "signals": [signal.SIGKILL]}
     first = tiny_process("train.out_dir=1", **kill, nth=1).out
-    assert first.startswith("model ") and first.endswith("\nrun    1\n")
+    assert first.startswith("model ") and "\nrun    1, 10 steps, " in first and first.endswith("\n")
     later = tiny_process("train.out_dir=2", **kill, nth=10).out.splitlines()
     assert [line[:10] for line in later[3:]] == ["step  4/10", "step  8/10"]
 
