@@ -102,7 +102,7 @@ def state(parts: Parts, found: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def begin(path: Path, place: torch.device) -> dict[str, Any]:
+def so_far(path: Path, place: torch.device) -> dict[str, Any]:
     """What was measured so far, as it stands at `path`: of each part and measurement the result,
     and the seconds it took. Raises UserError where that was on another GPU or with another torch.
     """
@@ -188,7 +188,7 @@ def describe(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def measure(plan: Plan, place: torch.device, peer: Path | None, out: Path, part: int | None) -> int:
     """Go on with one part, or with all of them; the exit status. Raises UserError."""
     path = out / f"{NAME}.json"
-    result, planned = begin(path, place), parts(plan, place, peer, out / NAME)
+    result, planned = so_far(path, place), parts(plan, place, peer, out / NAME)
     chosen = PARTS if part is None else PARTS[part - 1 : part]
     if not any(planned[each] for each in chosen):
         raise UserError(f"part {part} is {PEER}; name a checkout with --nanogpt PATH")

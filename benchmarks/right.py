@@ -167,7 +167,7 @@ def tested() -> dict[str, Any]:
         raise Fault("the tests need pytest; pip install -r requirements-dev.txt")
     line = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "--import-mode=importlib"]
     line += ["-p", "no:cacheprovider", "-k", "gpu", *TESTS]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, errors="replace")
     found = re.findall(r"(\d+) (passed|failed|skipped)", done.stdout.strip().split("\n")[-1])
     if done.returncode > 1 or not found:
         raise Fault(

@@ -89,7 +89,7 @@ def usage(action: argparse.Action) -> str:
     name = action.option_strings[-1]
     if action.nargs == 0:
         return name
-    return f"{name} {action.metavar or '|'.join(action.choices or [action.dest.upper()])}"
+    return f"{name} {action.metavar or '|'.join(map(str, action.choices or [action.dest.upper()]))}"
 
 
 def pasted(name: str, value: str) -> str:
@@ -101,14 +101,13 @@ def pasted(name: str, value: str) -> str:
 
 def refusal(action: argparse.Action, name: str, value: str) -> str | None:
     """Why `value` is none of the choices of an option, or not of its type; None if it is fine."""
-    if action.choices and value not in action.choices:
-        return f"{name} is one of {', '.join(action.choices)}, not {show(value)}"
     try:
-        if action.type:
-            action.type(value)
+        read = action.type(value) if action.type else value
     except argparse.ArgumentTypeError as error:
         return f"{name} {error}"
     except ValueError:
         kind = {int: "whole number", float: "number"}.get(action.type, action.type.__name__)
         return f"{name} is a {kind}, not {show(value)}"
+    if action.choices and read not in action.choices:
+        return f"{name} is one of {', '.join(map(str, action.choices))}, not {show(value)}"
     return None

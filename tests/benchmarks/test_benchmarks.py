@@ -712,7 +712,8 @@ def test_what_a_checkout_lacks(part: str, peer: Path) -> None:
         "--nanogpt gone": "--nanogpt gone has no ",
         "--nanogpt peer/train.py": "--nanogpt peer/train.py has no ",
         "--device cuda": "--device cuda is not available",
-        "--rounds 0 --seeds 0": "must be a whole number of at least 1, not 0",
+        "--rounds 0": "must be a whole number of at least 1, not 0",
+        "--seeds 0": "must be a whole number of at least 1, not 0",
         "surplus": "surplus",
     }.items(),
 )
@@ -725,7 +726,9 @@ def test_refusals(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One sentence, before anything is measured or written."""
-    lacks = {"--nanogpt": module not in WITH_PEER, "--rounds": module is ngram_weights}
+    seeds = module in (time_to_loss, ablation)
+    lacks = {"--nanogpt": module not in WITH_PEER, "--seeds": not seeds}
+    lacks["--rounds"] = seeds or module is ngram_weights
     if lacks.get(line.split()[0]):
         said = line.split()[0]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -208,8 +208,8 @@ def test_results_of_other_machines_are_not_mixed(home: Path, content: str, said:
         "--device cpu": "this measures a GPU, and the device is a CPU",
         "--device cuda": "--device cuda is not available",
         "--nanogpt gone": "--nanogpt gone has no ",
-        "--part 7": "invalid choice: 7",
-        "--part x": "invalid int value: 'x'",
+        "--part 7": "--part is one of 1, 2, 3, 4, 5, 6, not '7'",
+        "--part x": "--part is a whole number, not 'x'",
     }.items(),
 )
 def test_refusals(peer: Path, line: str, said: str, call: Callable) -> None:
