@@ -62,10 +62,8 @@ class Curve:
     def go_on(self, found: dict, step: int) -> None:
         """Take up what was found of a run up to `step`."""
         self.points = [point for point in found["points"] if point["step"] <= step]
-        self.clock.startup, self.clock.seconds = (
-            found["startup_seconds"],
-            self.points[-1]["seconds"],
-        )
+        self.clock.startup = found["startup_seconds"]
+        self.clock.seconds = self.points[-1]["seconds"]
 
 
 def gpu_memory() -> dict[str, float]:

@@ -92,12 +92,17 @@ def parts(plan: Plan, place: torch.device, peer: Path | None, folder: Path) -> P
     }
 
 
+def done(name: str, found: Mapping[str, Any]) -> bool:
+    """Whether a measurement is among those found of its part, with no side left out."""
+    return name in found and not ("left_out" in found[name] and found[name]["left_out"])
+
+
 def state(parts: Parts, found: Mapping[str, Mapping[str, Any]]) -> str:
     """A line for each part: what it measures, and how much of that is done."""
     rows = []
     for n, (part, measurements) in enumerate(parts.items(), start=1):
-        done = sum(name in found.get(part, {}) for name in measurements)
-        said = f"{done} of {len(measurements)} done" if measurements else "needs --nanogpt PATH"
+        ready = sum(done(name, found.get(part, {})) for name in measurements)
+        said = f"{ready} of {len(measurements)} done" if measurements else "needs --nanogpt PATH"
         rows.append(f"part {n}  {part}: {said}")
     return "\n".join(rows)
 
@@ -130,7 +135,7 @@ def work(parts: Parts, chosen: str, result: dict[str, Any], out: Path) -> bool:
     fine = True
     found, took = (result[key].setdefault(chosen, {}) for key in ("found", "seconds"))
     for name, measure in parts[chosen].items():
-        if name in found:
+        if done(name, found):
             continue
         print(f"{chosen}: {name}", flush=True)
         start = time.perf_counter()
@@ -142,6 +147,7 @@ def work(parts: Parts, chosen: str, result: dict[str, Any], out: Path) -> bool:
             continue
         took[name] = time.perf_counter() - start
         write_whole(out / f"{NAME}.json", (json.dumps(result, indent=1) + "\n").encode())
+        fine = fine and done(name, found)
         shutil.rmtree(out / NAME / name, ignore_errors=True)  # only now: it could not go on else
     with contextlib.suppress(OSError):  # it is not there, or another run is kept in it
         (out / NAME).rmdir()

@@ -458,6 +458,7 @@ def test_ngrams_as_weights(peer: Path, call: Callable, monkeypatch: pytest.Monke
     monkeypatch.setattr(handmade, "load_ngrams", changed)
     text = handmade.read_text("text.txt")
     found = ngram_weights.measure("text.txt", text, 3, CPU)
+    assert found["loss of the counts"] == orders[1]["loss of the counts"] != found["loss"]
     assert found["log-probabilities off from the counts"] > 0.1
     assert found["off from a dictionary"] > 0.1
 

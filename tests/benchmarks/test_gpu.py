@@ -179,6 +179,21 @@ def test_what_fails_is_said_and_tried_again(
     assert status == 0 and work.made[-1] == names[4] and len(work.made) == len(names)
 
 
+def test_a_side_that_was_left_out_is_tried_again(
+    toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "compile", lambda model: 1 / 0)
+        status, result = measured(None, part=5)
+    left_out = result["found"][gpu.TRAINING]["ours alone"]["left_out"]
+    assert status == 1 and list(left_out) == ["ours, compiled", "ours, Muon, compiled"]
+    status, result = measured(None, part=5)
+    assert status == 0 and not result["found"][gpu.TRAINING]["ours alone"]["left_out"]
+    assert "part 5  speed of training: 0 of 1 done\n" in capsys.readouterr().out
+    assert measured(None, part=5) == (0, result)
+    assert "part 5  speed of training: 1 of 1 done\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
