@@ -106,7 +106,7 @@ def is_for_gpu(args: argparse.Namespace, place: torch.device, world: World) -> b
     if args.cpu_section != "auto":
         return args.cpu_section == "no"
     large = not world.largest(not device.is_large(place), place)
-    if large or place.type == "cpu" or args.resume or not args.config:
+    if large or place.type == "cpu" or args.resume is not None or not args.config:
         return large
     if "cpu" in config.read_yaml(config.find(args.config)):
         print(
@@ -116,18 +116,22 @@ def is_for_gpu(args: argparse.Namespace, place: torch.device, world: World) -> b
     return False
 
 
+def check(args: argparse.Namespace) -> None:
+    """Raise UserError where options do not go together."""
+    if args.resume is not None and args.overwrite:
+        raise UserError("--resume and --overwrite exclude each other; choose one")
+    if args.resume is None and args.from_best:
+        raise UserError("--from-best goes with --resume; add it")
+    if args.resume is not None and args.cpu_section != "auto":
+        raise UserError("--cpu-section is for new runs; leave it out")
+
+
 def command(args: argparse.Namespace) -> int:
     """Train as `args` say; 128 and the number of the signal when one ended it."""
     forgive_output()
     place = device.pick(args.device)
     device.keep_memory()
-    resume = args.resume is not None
-    if resume and args.overwrite:
-        raise UserError("--resume and --overwrite exclude each other; choose one")
-    if args.from_best and not resume:
-        raise UserError("--from-best goes with --resume; add it")
-    if resume and args.cpu_section != "auto":
-        raise UserError("--cpu-section is for new runs; leave it out")
+    check(args)
     with contextlib.ExitStack() as stack:
         world = stack.enter_context(parallel.join(place))
         if not world.leads:
@@ -148,7 +152,7 @@ def command(args: argparse.Namespace) -> int:
         stack.enter_context(unbroken("stdout"))  # from here on, files are what counts
         stop = Stop(speaks=world.leads)
         with stop.listening():
-            board = open_run(trainer, folder, resume=resume)
+            board = open_run(trainer, folder, resume=args.resume is not None)
             stack.callback(board.close)
             introduce(trainer, folder)
             fit(trainer, folder, board, stop)

@@ -192,6 +192,14 @@ def test_a_small_gpu_takes_the_settings_of_a_cpu(
         assert call(train.main, "--config", name, "--dry-run", *options.split()) == (0, wanted, "")
 
 
+def test_a_run_that_goes_on_is_told_of_no_sizes(
+    home: Path, refusal: Callable, apple: Apple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "get_core_count", lambda: 8, raising=False)
+    Path("both.yaml").write_text("cpu: {model: {n_layer: 1}}\n")
+    assert "to resume" in refusal(train.main, "--config", "both.yaml", "--resume")
+
+
 def test_the_cpu_section_is_for_new_runs(home: Path, refusal: Callable) -> None:
     message = refusal(train.main, "--config", "tiny.yaml", "--resume", "--cpu-section", "no")
     assert message == "train.py: --cpu-section is for new runs; leave it out\n"
