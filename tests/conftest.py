@@ -1,8 +1,10 @@
 """What several test files share: one thread, no repository folder to write into, a small model."""
 
+import gc
 import os
 import signal
 
+gc.disable()  # until the tests begin: what their imports make is no garbage
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the processes of the tests
 
 from collections.abc import Callable, Iterator
@@ -36,6 +38,12 @@ if os.name == "nt":  # the texts of the tests are the same everywhere
 def pytest_configure() -> None:
     """Let Ctrl-C reach the tests that send it: in the background of a script it is ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is looked for, but not among what was imported."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
@@ -115,6 +123,13 @@ def processes() -> Iterator[Processes]:
         yield processes
 
 
+@pytest.fixture(scope="session")
+def several() -> Iterator[Processes]:
+    """The same for processes that share their work: what else these import takes a second."""
+    with Processes("torch._dynamo") as processes:
+        yield processes
+
+
 @pytest.fixture
 def tiny_process(home: Path, processes: Processes) -> Callable[..., Ended]:
     """As `tiny`, in a process of its own; what is given by name is the fault that it meets."""
@@ -122,12 +137,12 @@ def tiny_process(home: Path, processes: Processes) -> Callable[..., Ended]:
 
 
 @pytest.fixture
-def tiny_processes(home: Path, processes: Processes) -> Callable[..., list[Ended]]:
+def tiny_processes(home: Path, several: Processes) -> Callable[..., list[Ended]]:
     """As `tiny_process`, in as many processes that share the work as the first argument says."""
 
     def run(ranks: int, *argv: object, **fault: object) -> list[Ended]:
         settings = ("--device=cpu", "--config=tiny.yaml")
-        return processes.run_all(ranks, "train", *settings, *argv, cwd=home, **fault)
+        return several.run_all(ranks, "train", *settings, *argv, cwd=home, **fault)
 
     return run
 

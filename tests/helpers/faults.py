@@ -11,6 +11,8 @@ milliseconds. A fault is done at the nth call of a function, before or after it:
 Or with what is printed, from the start: {"unread": [1, 2]}, {"full": [1]}, {"hang_up": "step 4/"}.
 """
 
+import gc
+import importlib
 import json
 import os
 import pathlib
@@ -26,12 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch._dynamo  # noqa: F401 - several processes need it: before they are forked
-
-import sample  # noqa: F401 - likewise
-from system import interrupt
 from tests.helpers import ROOT
-from training import loop, metrics
 
 GREETING = r"^\[Gloo\] .*\n"  # of torch 2.7 to 2.9, on standard output
 LO = "lo0" if sys.platform == "darwin" else "lo"
@@ -46,11 +43,17 @@ class Ended(NamedTuple):
 
 
 class Processes:
-    """The server; `run` runs a command in a process of its own and waits until it ends."""
+    """The server; `run` runs a command in a process of its own and waits until it ends.
+
+    modules: what the commands need beside torch, imported once for all of them
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self.modules = modules
 
     def __enter__(self) -> "Processes":
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", __name__]
+        command = [sys.executable, "-m", __name__, *self.modules]
         self.server = subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=environment)
         return self
 
@@ -81,8 +84,11 @@ class Processes:
         return ended
 
 
-def serve() -> None:
-    """Run the commands that come in as lines of JSON, one after the other."""
+def serve(*modules: str) -> None:
+    """Import `modules`, and run the commands that come in as lines of JSON, one after the other."""
+    gc.disable()  # until a command runs, as `commandline.begin` does
+    for name in ("sample", "train", *modules):
+        importlib.import_module(name)
     for line in sys.stdin:
         task = json.loads(line)
         if "hang_up" in task:
@@ -145,6 +151,9 @@ def finish(pid: int, *ends: int) -> tuple[int, str, str]:
 
 def child(task: dict[str, Any], *, fault: bool) -> int:
     """The status with which the command of `task` ends in this process, which may meet a fault."""
+    from system import interrupt  # here: who only asks a server needs no torch
+    from training import loop, metrics
+
     try:
         lead_nowhere(task)
         sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115 - as Python's own, in blocks
@@ -248,4 +257,4 @@ class HalfWritten:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(*sys.argv[1:])
