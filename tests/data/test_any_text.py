@@ -3,8 +3,6 @@
 import hashlib
 import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,7 @@ import sample
 import train
 from data.tokenizer import CharTokenizer
 from system import checkpoint
-from tests.helpers import ROOT
+from tests.helpers.faults import Processes
 from tests.helpers.posix import needs_posix
 
 FUZZ = int(os.environ.get("FUZZ", "60"))  # examples of each kind
@@ -27,7 +25,7 @@ ONE_STEP = (
     *(f"data.val_fraction={SHARE}", "train.max_steps=1", "train.eval_every=1", "--overwrite"),
 )
 BEST = Path("checkpoints/tiny/best.pt")
-SIZE = 24_000_000  # characters of a large text: 48 MB in UTF-8, 96 MB as ids
+SIZE = 12_000_000  # characters of a large text: 24 MB in UTF-8, 48 MB as ids
 
 
 def refusal_of(raw: bytes, *, lf: bool = False) -> str | None:
@@ -212,45 +210,17 @@ def test_more_characters_than_two_bytes_can_number(tiny: Callable, call: Callabl
     check_written(text, call)
 
 
-PEAK = """
-import re, sys
-from pathlib import Path
-import train
-from training import metrics
-
-def peak():  # in bytes; ru_maxrss would begin with that of the process which started this one
-    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-
-metrics.plot = lambda folder: None
-settings = ["--device", "cpu", "--config", "tiny.yaml", *sys.argv[1:], "model.block_size=64"]
-train.main([*settings, "data.val_fraction=0.99", "data.dataset=small"])
-before = peak()
-if train.main([*settings, "data.val_fraction=0.001", "data.dataset=large"]) == 0:
-    print(peak() - before)
-"""
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
-def test_a_large_text_stays_out_of_memory(home: Path) -> None:
+def test_a_large_text_stays_out_of_memory(home: Path, processes: Processes) -> None:
     alphabet = "".join(map(chr, range(0x100, 0x100 + 300)))  # of ids that take four bytes
     Path("small").write_text(alphabet * 41, encoding="utf-8")  # as much to validate
     Path("large").write_text(alphabet * (SIZE // 300), encoding="utf-8")
-    runs = {}
+    grown = {}
     for megabytes in (1, 1024):
         apart = (f"data.map_above_mb={megabytes}", f"train.out_dir=run{megabytes}")
-        command = [sys.executable, "-c", PEAK, *ONE_STEP, *apart]
-        runs[megabytes] = subprocess.Popen(
-            command,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    grown = {}
-    for megabytes, process in runs.items():
-        out, err = process.communicate()
-        assert (process.returncode, err) == (0, "")
-        grown[megabytes] = int(out.splitlines()[-1])
+        ended = processes.run("tests.helpers.peak", *ONE_STEP, *apart, cwd=home)
+        assert (ended.status, ended.err) == (0, "")
+        grown[megabytes] = int(ended.out.splitlines()[-1])
     print(f"peak memory grew by {grown} for {4 * SIZE} bytes of ids")
     assert grown[1024] > 4 * SIZE  # or there is nothing to show
     assert grown[1] < 4 * SIZE / 2

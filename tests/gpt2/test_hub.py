@@ -4,7 +4,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ import sample
 from data.tokenizer import CharTokenizer
 from gpt2.bytepairs import BYTES, BytePairs
 from gpt2.hub import char_tokenizer
-from tests.helpers import ROOT, said
+from tests.helpers.faults import Processes
 from tests.helpers.tiny import CHARS
 
 END = "<|endoftext|>"
@@ -342,13 +341,12 @@ def test_remote_code_is_not_run(wild: Path, write: Callable, refused: Callable) 
     assert not Path("run").exists()
 
 
-def test_a_name_that_cannot_be_fetched(home: Path) -> None:
-    command = [sys.executable, sample.__file__, "--gpt2", "gpt2"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home / "cache")}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert (ended.returncode, ended.stdout, said(ended.stderr).count("\n")) == (2, "", 1)
-    assert "--gpt2 gpt2: it is no folder, and cannot be fetched from the hub (" in ended.stderr
-    assert "name a folder with a GPT-2, or connect to the internet" in ended.stderr
+def test_a_name_that_cannot_be_fetched(home: Path, processes: Processes) -> None:
+    environ = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home / "cache")}
+    ended = processes.run("sample", "--gpt2", "gpt2", cwd=home, environ=environ)
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert "--gpt2 gpt2: it is no folder, and cannot be fetched from the hub (" in ended.err
+    assert "name a folder with a GPT-2, or connect to the internet" in ended.err
 
 
 @pytest.mark.parametrize("name", ["no/such/name", "./gone", "nö", "x" * 5000, ""])
@@ -368,17 +366,10 @@ def test_no_pickle_is_fetched(wild: Path, write: Callable, monkeypatch: pytest.M
     assert write("some/gpt2").out == expected.out
 
 
-def test_nothing_optional_is_imported_for_other_models(home: Path) -> None:
-    code = (
-        "import sys, sample; sample.main(['--handmade', '--max-new-tokens', '1']); "
-        "sys.exit(any(name in sys.modules for name in ('transformers', 'tokenizers')))"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-    )
-    assert ended.returncode == 0, ended.stderr
+def test_nothing_optional_is_imported_for_other_models(home: Path, processes: Processes) -> None:
+    argv = ("--handmade", "--max-new-tokens=1")
+    optional = ["transformers", "tokenizers"]
+    assert processes.run("sample", *argv, cwd=home, without=optional).status == 0
 
 
 @given(st.text(CHARS, max_size=30))

@@ -67,7 +67,9 @@ class Processes:
 
         `kill_after` is in seconds, `ignored` are signals; `together` is for how many seconds
         signals count as one; nobody reads the handles `unread`, and `full` lead to a full disk;
-        `hang_up`: a terminal that closes once this is shown. The rest is a fault.
+        `hang_up`: a terminal that closes once this is shown. `environ` are variables for what is
+        imported late; the name of no module that is imported may have a part that is in `without`.
+        The rest is a fault.
         """
         return self.run_all(1, tool, *argv, cwd=cwd, **task)[0]
 
@@ -165,10 +167,13 @@ def child(task: dict[str, Any], *, fault: bool) -> int:
         for number in task.get("ignored", []):
             signal.signal(number, signal.SIG_IGN)
         interrupt.TOGETHER = task.get("together", interrupt.TOGETHER)
+        os.environ |= task.get("environ", {})
         if "at" in task and fault:
             install(task)
         status = pkgutil.resolve_name(f"{task['tool']}:main")(task["argv"])
         sys.stdout.flush()
+        for part in task.get("without", []):
+            assert not [name for name in sys.modules if part in name]
     except BaseException:
         traceback.print_exc()
         status = 99

@@ -5,7 +5,6 @@ import itertools
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from system import config
 from system.errors import UserError
 from system.settings import Config
-from tests.helpers import ROOT
 from tests.helpers.runs import contents, room_for
 from training import board
 from training.board import Board, TensorBoard, open_board
@@ -183,13 +181,8 @@ def test_an_absent_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_importing_board_imports_no_tensorboard(tmp_path: Path) -> None:
-    code = "import sys, training.board; print(any('tensorboard' in name for name in sys.modules))"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    python = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-    )
-    assert python.stdout == "False\n", python.stderr
+def test_no_tensorboard_is_imported_unless_it_is_wanted(tiny_process: Callable) -> None:
+    assert tiny_process(without=["tensorboard"]).status == 0
 
 
 @pytest.mark.parametrize("step", [0, 8])

@@ -2,11 +2,7 @@
 
 import io
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +10,6 @@ from torch import nn
 
 from model import GPT
 from system.settings import OptimConfig
-from tests.helpers import ROOT
 from tests.helpers.tiny import tiny_gpt
 from training.optim import AdamW, Muon, Optimizer, Part, newton_schulz, parameter_groups, schedule
 
@@ -322,11 +317,8 @@ def test_run_shorter_than_its_warm_up() -> None:
     assert schedule(3, 3, OptimConfig(warmup_steps=3)) == 1
 
 
-def test_training_needs_no_compiler(home: Path) -> None:
-    code = "import sys, train; sys.exit(train.main() or 'torch._dynamo' in sys.modules)"
+def test_training_needs_no_compiler(tiny_process: Callable) -> None:
     for optimizer in ("adamw", "muon"):
-        settings = ["--config=tiny.yaml", "--device=cpu", f"optim.optimizer={optimizer}"]
-        python = [sys.executable, "-c", code, *settings, f"train.out_dir={optimizer}"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        ended = subprocess.run(python, env=environment, capture_output=True, text=True)
-        assert (ended.returncode, ended.stderr) == (0, "")
+        settings = [f"optim.optimizer={optimizer}", f"train.out_dir={optimizer}"]
+        ended = tiny_process(*settings, without=["torch._dynamo"])
+        assert (ended.status, ended.err) == (0, "")
