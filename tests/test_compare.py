@@ -229,7 +229,9 @@ def test_a_head_stands_beside_the_one_it_is_matched_with(
     """new-head is the second head of two-head, alone."""
     checkpoint.save(Path("new-head.pt"), handmade.load("new-head"))
     argv = ("--ckpt", "new-head.pt", "--handmade", "two-head")
-    by_hand, alone, _ = json.loads(call(compare.main, *argv, "--json").out)["models"]
+    with monkeypatch.context() as patch:
+        patch.setattr(picture, "draw", lambda path, *args, **kinds: path)
+        by_hand, alone, _ = json.loads(call(compare.main, *argv, "--json").out)["models"]
     assert alone["attention_distance"] == 0
     none, second = alone["heads"]
     assert none is None and (second["layer"], second["head"]) == (1, 1)
@@ -352,8 +354,13 @@ def by_rule(home: Path, call: Callable) -> Path:
     return Path("trained")
 
 
-def test_a_rule_of_three_letters(by_rule: Path, call: Callable) -> None:
+def test_a_rule_of_three_letters(
+    by_rule: Path, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The hand-set model is right everywhere; what the others get wrong is found here again."""
+    measured, measure_all = [], compare.measure_all
+    once = lambda *given: measured or measured.extend(measure_all(*given)) or measured  # noqa: E731
+    monkeypatch.setattr(compare, "measure_all", once)
     ended = call(compare.main, "--handmade", "abc", "--ckpt", by_rule, "--json")
     content = json.loads(ended.out)
     hand, trained, untrained = content["models"]
@@ -380,8 +387,9 @@ def test_a_rule_of_three_letters(by_rule: Path, call: Callable) -> None:
     assert trained["task"]["total"] == len(
         {text[i : i + n] for n in range(2, 9) for i in range(len(text) - n + 1)}
     )
-    picture = imread(content["picture"])
-    assert picture.shape[0] > 1500 and picture.shape[1] > 1000  # five heads below each other
+    drawn = imread(content["picture"])
+    assert drawn.shape[0] > 1500 and drawn.shape[1] > 1000  # five heads below each other
+    monkeypatch.setattr(picture, "draw", lambda path, *args, **kinds: path)
     out = call(compare.main, "--handmade", "abc", "--ckpt", by_rule).out
     lines = out.splitlines()
     assert re.fullmatch(r"the text that was learned +- +rules:abc +-", lines[1])
