@@ -44,6 +44,7 @@ from system.checkpoint import Checkpoint
 from system.errors import Fault, UserError
 from tests.helpers import ROOT
 from tests.helpers.browser import chromium
+from tests.helpers.faults import Processes
 from tests.helpers.peer import PEER, SHAPE, TEXT, Near, cells
 from tests.helpers.posix import needs_posix
 from tests.helpers.runs import contents
@@ -110,19 +111,26 @@ def test_what_is_published(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
     assert capsys.readouterr().out.endswith("d.md, .json\n")
 
 
-def test_a_side_answers_until_it_fails(children: None) -> None:
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on let sides be forked: they need no new Python with a new torch."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", {"spawn": fork}.get)
+
+
+def test_a_side_answers_until_it_fails(children: None, monkeypatch: pytest.MonkeyPatch) -> None:
     side = bench.Side(partial, divmod)
     assert side.startup > 0
     assert side.child.daemon  # with --debug, Python would wait for any other child for ever
     assert [side.ask(7, 2), side.ask(9, 5)] == [(3, 1), (1, 4)]
     with pytest.raises(Fault, match=r"^a benchmark's child process failed: ZeroDivisionError: .*$"):
         side.ask(1, 0)
+    at_once(monkeypatch)
     with pytest.raises(Fault, match=r"^a benchmark's child process failed: ValueError: .*'x'$"):
         bench.Side(int, "x")
 
 
 @needs_posix
-def test_a_side_that_dies(children: None) -> None:
+def test_a_side_that_dies(children: None, monkeypatch: pytest.MonkeyPatch) -> None:
     before = np.ones(1 << 27)  # 1 GB, which is none of the child's; torch may take half of it
     side = bench.Side(partial, bench.peak_memory)
     assert 10 < side.ask(CPU) < before.nbytes / 2**20
@@ -133,6 +141,7 @@ def test_a_side_that_dies(children: None) -> None:
     for tell in (side.receive, partial(side.ask, CPU)):
         with pytest.raises(Fault, match="child process died"):
             tell()
+    at_once(monkeypatch)
     side = bench.Side(partial, os._exit)
     with pytest.raises(Fault, match="child process died"):
         side.ask(0)
@@ -637,7 +646,17 @@ def test_speed_of_writing(peer: Path, call: Callable, monkeypatch: pytest.Monkey
     assert (imread("out/sample_speed.png") != 1).any()
 
 
-def test_whole_processes(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whole_processes(
+    peer: Path, call: Callable, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forked(line: list[str], path: Path) -> float:
+        if "small" in line[2] or "peer" in str(path):  # one job by both sides as it is
+            return timed(line, path)
+        assert processes.run(Path(line[1]).stem, *line[2:], cwd=path).status == 0
+        return 0.5
+
+    timed = startup.timed
+    monkeypatch.setattr(startup, "timed", forked)
     every, left_out = startup.jobs, ("import torch", "--handmade", "all steps")
 
     def some(*args: object) -> dict[str, list[str]]:
