@@ -248,22 +248,22 @@ STOPS = {
 
 
 @pytest.mark.parametrize("settings", [MEMORY, TAUGHT, (*TAUGHT, "memory.share=0.3")])
-def test_a_resumed_run(settings: tuple[str, ...], tiny_process: Callable) -> None:
-    assert tiny_process(*settings, "train.out_dir=whole").status == 0
+def test_a_resumed_run(settings: tuple[str, ...], tiny: Callable, tiny_process: Callable) -> None:
+    assert tiny(*settings, "train.out_dir=whole").status == 0
     whole = sha256(Path("whole"))
     for place, fault in enumerate(STOPS.values()):
         folder = f"train.out_dir={place}"
         stopped = tiny_process(*settings, folder, **fault, signals=[signal.SIGTERM])
         assert stopped.status == 143
-        assert tiny_process("--resume", folder).status == 0
+        assert tiny("--resume", folder).status == 0
         assert sha256(Path(str(place))) == whole
 
 
-def test_a_run_killed_at_its_first_evaluation(tiny_process: Callable) -> None:
-    assert tiny_process(*TAUGHT, "train.out_dir=whole").status == 0
+def test_a_run_killed_at_its_first_evaluation(tiny: Callable, tiny_process: Callable) -> None:
+    assert tiny(*TAUGHT, "train.out_dir=whole").status == 0
     fault = {"at": "training.trainer.Trainer.losses", "signals": [signal.SIGKILL]}
     assert tiny_process(*TAUGHT, **fault).status == -signal.SIGKILL
-    assert tiny_process("--resume").status == 0
+    assert tiny("--resume").status == 0
     assert sha256(RUN) == sha256(Path("whole"))
 
 

@@ -32,28 +32,28 @@ STOPS = {
 
 
 @pytest.mark.parametrize("settings", ["optim.optimizer=adamw", "optim.optimizer=muon"])
-def test_a_resumed_run(settings: str, tiny_process: Callable) -> None:
+def test_a_resumed_run(settings: str, tiny: Callable, tiny_process: Callable) -> None:
     settings = (settings, "model.tie_weights=true")
-    tiny_process(*settings, "train.out_dir=whole")
+    tiny(*settings, "train.out_dir=whole")
     whole = sha256(Path("whole"))
     for place, stop in enumerate(STOPS.values()):
         folder = f"train.out_dir={place}"
         stopped = tiny_process(*settings, folder, **stop, signals=[signal.SIGTERM])
         assert stopped.status == 143
-        assert tiny_process("--resume", folder).status == 0
+        assert tiny("--resume", folder).status == 0
         assert sha256(Path(str(place))) == whole
 
 
-def test_a_resumed_run_ends_as_early(tiny_process: Callable) -> None:
+def test_a_resumed_run_ends_as_early(tiny: Callable, tiny_process: Callable) -> None:
     settings = ("train.patience=2", "train.eval_every=1", "train.max_steps=1000")
-    early = tiny_process(*settings, "train.out_dir=whole")
+    early = tiny(*settings, "train.out_dir=whole")
     assert "ended early" in early.out
     steps = len(records(Path("whole")))
     for step in (1, steps - 1, steps):  # with no, one and two evaluations without a better loss
         folder = f"train.out_dir={step}"
         stop = {"at": "training.trainer.Trainer.update", "nth": step, "after": True}
         assert tiny_process(*settings, folder, **stop, signals=[signal.SIGINT]).status == 130
-        assert tiny_process("--resume", folder).status == 0
+        assert tiny("--resume", folder).status == 0
         assert sha256(Path(str(step))) == sha256(Path("whole"))
 
 
@@ -68,15 +68,12 @@ def test_a_run_resumed_many_times(tiny_process: Callable) -> None:
 
 
 @needs_posix
-def test_another_process_goes_on(tiny: Callable) -> None:
+def test_another_process_goes_on(tiny: Callable, tiny_process: Callable) -> None:
+    """Nothing of the first is in the second: that is a new Python, which hashes otherwise."""
     command = [sys.executable, TRAIN, "--device=cpu"]
     settings = ["--config=tiny.yaml", "optim.decay=none", "train.eval_every=20"]
-    endless = [*command, *settings, "train.max_steps=20000"]
-    with subprocess.Popen(endless, stdout=subprocess.PIPE, text=True) as process:
-        next(line for line in process.stdout if line.startswith("step"))
-        process.terminate()
-        process.communicate()
-    assert process.returncode == 143
+    stop = {"at": "training.metrics.append", "signals": [signal.SIGTERM]}
+    assert tiny_process(*settings[1:], "train.max_steps=20000", **stop).status == 143
     steps = torch.load(RUN / "last.pt")["progress"]["step"] + 3
     limit = f"train.max_steps={steps}"
     subprocess.run([*command, "--resume", limit], check=True, capture_output=True)
