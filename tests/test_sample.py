@@ -26,7 +26,7 @@ from tests.helpers.posix import needs_posix
 from tests.helpers.runs import exact
 
 INFO = "model.pt, step 3\n"
-FUZZ = int(os.environ.get("FUZZ", "200"))  # examples of settings
+FUZZ = int(os.environ.get("FUZZ", "100"))  # examples of settings
 
 
 @pytest.fixture

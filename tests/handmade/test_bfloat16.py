@@ -22,7 +22,7 @@ from model import GPT
 from proof.proof import every_context, margins
 from tests.helpers.rules import build, draw_rule
 
-RULES = int(os.environ.get("FUZZ", 30))
+RULES = int(os.environ.get("FUZZ", 15))
 each_way = pytest.mark.parametrize("whole", [False, True], ids=["products", "weights, too"])
 
 

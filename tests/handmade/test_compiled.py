@@ -17,7 +17,7 @@ from proof.proof import every_context, prove
 from system.errors import UserError
 from tests.helpers.rules import ABC, build, draw_rule
 
-RULES = int(os.environ.get("FUZZ", 150))
+RULES = int(os.environ.get("FUZZ", 75))
 
 
 def by_search(rule: Rule, context: str) -> str:

@@ -19,7 +19,7 @@ from proof.proof import count_contexts, prove
 from system.errors import UserError
 from tests.helpers.rules import ABC, build, draw_rule
 
-RULES = int(os.environ.get("FUZZ", 60))
+RULES = int(os.environ.get("FUZZ", 30))
 CHARS = "".join(map(chr, range(32, 97)))  # 65 of them
 
 

@@ -23,7 +23,7 @@ from tests.helpers.posix import needs_posix
 from tests.helpers.runs import exact, flip_bytes, forge, room_for
 from tests.helpers.tiny import tiny_gpt
 
-FUZZ = int(os.environ.get("FUZZ", "200"))  # bytes to flip
+FUZZ = int(os.environ.get("FUZZ", "100"))  # bytes to flip
 
 
 def types(value: Any) -> set[type]:

@@ -21,7 +21,7 @@ from system.config import ConfigError
 from system.settings import Config, DataConfig, MemoryConfig, OptimConfig, TrainConfig
 from tests.helpers.posix import needs_posix
 
-FUZZ = int(os.environ.get("FUZZ", "1200"))  # made-up files, and as many command lines
+FUZZ = int(os.environ.get("FUZZ", "600"))  # made-up files, and as many command lines
 Read = Callable[..., Config]
 KEYS = [
     f"{section}.{f.name}"

@@ -49,7 +49,7 @@ TAUGHT = (*MEMORY, "memory.teach=0.3", "memory.folds=3")
 CHARS = "".join(sorted(set(TEXT)))
 APART, TRAIN = 60, 300  # where the stretch for calibration ends, and the training split
 KEYS = "step seconds train_loss val_loss val_loss_trained learning_rate grad_norm chars_per_second"
-FUZZ = int(os.environ.get("FUZZ", "200"))  # bytes to flip
+FUZZ = int(os.environ.get("FUZZ", "100"))  # bytes to flip
 
 
 def content(folder: str | Path = RUN, name: str = LAST) -> dict[str, Any]:
