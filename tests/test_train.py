@@ -386,8 +386,11 @@ def test_an_old_run_outlives_a_new_one_that_cannot_be_saved(
     assert contents(RUN) == before
 
 
-def test_how_often_a_run_goes_through_the_text(tiny: Callable) -> None:
+def test_how_often_a_run_goes_through_the_text(
+    tiny: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """300 characters hold 36 windows of 8 wherever an epoch begins, and a batch has 4."""
+    monkeypatch.setattr("training.estimate.SECONDS", 0.1)
     epochs = "10 steps, 1.1 epochs of 9.0 steps"
     assert f"run    {RUN}, {epochs}\n" in tiny().out
     assert f" {epochs}\n" in tiny("--dry-run").out
@@ -398,7 +401,8 @@ def test_how_often_a_run_goes_through_the_text(tiny: Callable) -> None:
     assert "for 0 steps and 0 evaluations" in tiny("--resume", "train.max_steps=3", "--dry-run").out
 
 
-def test_a_dry_run_leaves_nothing(tiny: Callable) -> None:
+def test_a_dry_run_leaves_nothing(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.estimate.SECONDS", 0.1)
     status, out, err = tiny("--dry-run", "data.map_above_mb=0")
     assert (status, err) == (0, "") and not any(Path("checkpoints").rglob("*.*"))
     assert "1,720 parameters" in out and "10 steps" in out and "about " in out
