@@ -18,7 +18,7 @@ import sample
 import train
 from system import checkpoint, interrupt
 from system.checkpoint import BEST, LAST
-from tests.helpers import ROOT, runs, soak
+from tests.helpers import ROOT, soak
 from tests.helpers.faults import Processes
 from tests.helpers.posix import HUP, is_root, needs_posix
 from tests.helpers.runs import RUN, contents, sha256
@@ -36,15 +36,6 @@ KILLS = {
 }
 END = {"signals": [signal.SIGTERM]}
 SHORT = ("train.max_steps=4", "train.eval_every=2")
-
-
-@pytest.fixture
-def home(home: Path) -> Path:
-    """As elsewhere, but with fewer weights, and a seed with which each evaluation is the best."""
-    sizes = ("n_layer: 2, n_head: 2", "n_layer: 1, n_head: 1")
-    settings = runs.SETTINGS.replace(*sizes).replace("train: {", "train: {seed: 18, ")
-    Path("tiny.yaml").write_text(settings)
-    return home
 
 
 def go_on(train: Callable, folder: Path, *settings: str) -> str:

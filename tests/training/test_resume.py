@@ -33,7 +33,7 @@ STOPS = {
 
 @pytest.mark.parametrize("settings", ["optim.optimizer=adamw", "optim.optimizer=muon"])
 def test_a_resumed_run(settings: str, tiny: Callable, tiny_process: Callable) -> None:
-    settings = (settings, "model.tie_weights=true")
+    settings = (settings, "model.tie_weights=true", "model.n_layer=2")
     tiny(*settings, "train.out_dir=whole")
     whole = sha256(Path("whole"))
     for place, stop in enumerate(STOPS.values()):
