@@ -85,15 +85,9 @@ def reference_loss(save: dict) -> float:
 
 def test_val_loss(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "EVAL_CHARACTERS", 40)  # several batches, the last one smaller
-    slowly = (
-        "optim.learning_rate=3e-3",
-        "train.max_steps=40",
-        "train.eval_every=2",
-        "train.seed=1",
-    )
-    tiny(
-        "model.n_layer=2", "model.n_embd=64", "train.batch_size=16", *slowly
-    )  # 64: wide enough for oneDNN
+    slowly = ("optim.learning_rate=3e-3", "train.max_steps=40", "train.eval_every=2")
+    shape = ("model.n_layer=2", "model.n_embd=64")  # 64: wide enough for oneDNN
+    tiny(*shape, "train.batch_size=16", "train.seed=1", *slowly)
     losses = [record["val_loss"] for record in records(RUN)]
     best, last = (torch.load(RUN / name) for name in ("best.pt", "last.pt"))
     assert math.isclose(losses[-1], reference_loss(last), abs_tol=1e-5)
