@@ -650,7 +650,7 @@ def test_whole_processes(
     peer: Path, call: Callable, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forked(line: list[str], path: Path) -> float:
-        if "small" in line[2] or "peer" in str(path):  # one job by both sides as it is
+        if "peer" in str(path):
             return timed(line, path)
         assert processes.run(Path(line[1]).stem, *line[2:], cwd=path).status == 0
         return 0.5

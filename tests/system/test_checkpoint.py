@@ -158,7 +158,7 @@ def test_flipped_bytes(saved: Checkpoint, tmp_path: Path) -> None:
     flip_bytes(saved, tmp_path / LAST, times=FUZZ, seed=1)
 
 
-@pytest.mark.parametrize("name", ["wte.weight", "blocks.1.ffwd.down.weight"])
+@pytest.mark.parametrize("name", ["blocks.0.attn.heads.2.key.weight", "blocks.1.ln_2.weight"])
 def test_every_bit_of_a_weight_counts(saved: Checkpoint, tmp_path: Path, name: str) -> None:
     checkpoint.save(tmp_path / BEST, saved)
     raw = bytearray((tmp_path / BEST).read_bytes())

@@ -110,7 +110,7 @@ def test_a_finished_run(tiny: Callable) -> None:
 def test_what_a_run_keeps(setting: str, tiny: Callable, refusal: Callable) -> None:
     tiny()
     before = contents(RUN)
-    kept = {"model.n_layer=3": "model.n_layer=2", "data.val_fraction=0.2": "data.val_fraction=0.25"}
+    kept = {"model.n_layer=3": "model.n_layer=1", "data.val_fraction=0.2": "data.val_fraction=0.25"}
     assert f"keeps {kept[setting]};" in refusal(train.main, "--resume", setting)
     message = refusal(train.main, "--resume", setting, "optim.optimizer=muon")
     assert f"keeps {kept[setting]} and optim.optimizer=adamw;" in message
