@@ -212,6 +212,8 @@ def test_more_characters_than_two_bytes_can_number(tiny: Callable, call: Callabl
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_a_large_text_stays_out_of_memory(home: Path, processes: Processes) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("this system does not tell the most memory that a process has had")
     alphabet = "".join(map(chr, range(0x100, 0x100 + 300)))  # of ids that take four bytes
     Path("small").write_text(alphabet * 41, encoding="utf-8")  # as much to validate
     Path("large").write_text(alphabet * (SIZE // 300), encoding="utf-8")
@@ -223,4 +225,4 @@ def test_a_large_text_stays_out_of_memory(home: Path, processes: Processes) -> N
         grown[megabytes] = int(ended.out.splitlines()[-1])
     print(f"peak memory grew by {grown} for {4 * SIZE} bytes of ids")
     assert grown[1024] > 4 * SIZE  # or there is nothing to show
-    assert grown[1] < 4 * SIZE / 2
+    assert grown[1] < grown[1024] / 2
