@@ -111,26 +111,19 @@ def test_what_is_published(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
     assert capsys.readouterr().out.endswith("d.md, .json\n")
 
 
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on let sides be forked: they need no new Python with a new torch."""
-    fork = multiprocessing.get_context("fork")
-    monkeypatch.setattr(multiprocessing, "get_context", {"spawn": fork}.get)
-
-
-def test_a_side_answers_until_it_fails(children: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_side_answers_until_it_fails(children: None) -> None:
     side = bench.Side(partial, divmod)
     assert side.startup > 0
     assert side.child.daemon  # with --debug, Python would wait for any other child for ever
     assert [side.ask(7, 2), side.ask(9, 5)] == [(3, 1), (1, 4)]
     with pytest.raises(Fault, match=r"^a benchmark's child process failed: ZeroDivisionError: .*$"):
         side.ask(1, 0)
-    at_once(monkeypatch)
     with pytest.raises(Fault, match=r"^a benchmark's child process failed: ValueError: .*'x'$"):
         bench.Side(int, "x")
 
 
 @needs_posix
-def test_a_side_that_dies(children: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_side_that_dies(children: None) -> None:
     before = np.ones(1 << 27)  # 1 GB, which is none of the child's; torch may take half of it
     side = bench.Side(partial, bench.peak_memory)
     assert 10 < side.ask(CPU) < before.nbytes / 2**20
@@ -141,7 +134,6 @@ def test_a_side_that_dies(children: None, monkeypatch: pytest.MonkeyPatch) -> No
     for tell in (side.receive, partial(side.ask, CPU)):
         with pytest.raises(Fault, match="child process died"):
             tell()
-    at_once(monkeypatch)
     side = bench.Side(partial, os._exit)
     with pytest.raises(Fault, match="child process died"):
         side.ask(0)
