@@ -117,5 +117,7 @@ def prove(
     answers = [rule(context) for context in contexts]
     found = dict(zip(contexts, margins(model, chars, contexts, answers=answers), strict=True))
     text = aab.text() if text is None else text
-    in_text = {context: margin for context, margin in found.items() if context in text}
+    ends = range(len(text) + 1)
+    said = {text[max(0, end - n) : end] for n in {*map(len, contexts)} for end in ends}
+    in_text = {context: margin for context, margin in found.items() if context in said}
     return Proof(task=score(in_text), all=score(found))

@@ -18,10 +18,8 @@ except ImportError:  # this is Windows, which has other locks
 
     fcntl = None
 
-LOCK, LOCKED = (
-    ".lock",
-    1 << 30,
-)  # its name; the place in it that Windows locks, far from what it says
+LOCK = ".lock"
+LOCKED = 1 << 30  # the place in it that Windows locks, far from what it says
 PAUSES = (0.01, 0.1, 0.5, 1, 2)  # seconds between attempts where another process is in the way
 
 

@@ -126,6 +126,7 @@ def processes() -> Iterator[Processes]:
 @pytest.fixture(scope="session")
 def several() -> Iterator[Processes]:
     """The same for processes that share their work: what else these import takes a second."""
+    skip_without_posix()
     with Processes("torch._dynamo") as processes:
         yield processes
 

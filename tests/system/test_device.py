@@ -1,6 +1,5 @@
 """Which device is taken and with which settings, with stand-ins for GPUs; what is set for all."""
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,27 +15,16 @@ from system.errors import Fault, UserError
 from tests.helpers import ROOT
 from tests.helpers import apple as pretended
 from tests.helpers.apple import Apple
+from tests.helpers.faults import Processes
 from tests.helpers.kernels import runs_on
 from training import parallel
 from training.trainer import Trainer
 
-FAULTS = """
-import resource, sys, torch
-from system import device
-if sys.argv[1] == "keep":
-    device.keep_memory()
-torch.zeros(1 << 26)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.zeros((1 << 26) - 4096)  # smaller: an aligned block of the same size may just not fit again
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc is asked to keep memory")
-def test_memory_is_kept() -> None:
+def test_memory_is_kept(processes: Processes) -> None:
     def page_faults(how: str) -> int:
-        command = [sys.executable, "-c", FAULTS, how]
-        return int(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+        return int(processes.run("tests.helpers.page_faults", how, cwd=ROOT).out)
 
     assert page_faults("keep") * 10 < page_faults("leave")  # of 256 MB, 65,536 pages
 
