@@ -93,6 +93,18 @@ def is_large(place: torch.device) -> bool:
     return cores(place) >= LARGE
 
 
+def seed(number: int, place: torch.device) -> None:
+    """Let random draws on the device begin at `number`.
+
+    torch.manual_seed does that for every kind of device, and formats the stack for each that is
+    not there yet, which takes a tenth of a millisecond.
+    """
+    if place.type == "cpu":
+        torch.default_generator.manual_seed(number)
+    else:
+        torch.manual_seed(number)
+
+
 def keep_memory() -> None:
     """Let the C library keep what is freed, for the whole process; only glibc is known to listen.
 

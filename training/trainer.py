@@ -16,7 +16,7 @@ from data.corpus import Batches, Corpus, eval_windows, mix
 from mixture import Mixture
 from model import GPT
 from system.checkpoint import Checkpoint
-from system.device import autocast, set_precision
+from system.device import autocast, seed, set_precision
 from system.errors import Fault, UserError
 from system.settings import Config
 from training.memory import Memory
@@ -113,7 +113,7 @@ class Trainer:
         """One step: this process's share of the batch in `grad_accum` parts, then the optimizer."""
         self.started = self.started or time.perf_counter()
         config, step = self.config.train, self.progress.step
-        torch.manual_seed(mix(config.seed, "dropout", step, self.world.rank))
+        seed(mix(config.seed, "dropout", step, self.world.rank), self.device)
         batch = (*self.batches(step, self.device), self.batches.starts_of(step))
         idx, targets, starts = map(self.world.share, batch)  # (B / size, T), twice, and (B / size)
         parts = config.grad_accum

@@ -134,6 +134,13 @@ def test_commands_on_a_machine_whose_gpu_cannot_compute(
         assert call(main, *argv, "--device", "cpu").status == 0
 
 
+def test_draws_begin_where_torch_begins_them() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    device.seed(7, torch.device("cpu"))
+    assert torch.rand(3).equal(expected)
+
+
 def test_bfloat16_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _: True)  # emulated
