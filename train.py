@@ -10,7 +10,7 @@ All settings are listed at the end. Ctrl-C saves and ends.
 from system.commandline import begin
 
 if __name__ == "__main__":
-    begin()  # before the imports, which take most of a second
+    begun = begin()  # before the imports, which take most of a second
 
 import argparse
 import contextlib
@@ -94,8 +94,8 @@ def introduce(trainer: Trainer, folder: Path) -> None:
         f"{len(text.tokenizer.chars)} distinct"
     )
     step = trainer.progress.step
-    begun = f" from step {step:,} on" if step else ""
-    print(f"run    {folder}{begun}, {steps_after(trainer, step)}")
+    onward = f" from step {step:,} on" if step else ""
+    print(f"run    {folder}{onward}, {steps_after(trainer, step)}")
 
 
 def is_for_gpu(args: argparse.Namespace, place: torch.device, world: World) -> bool:
@@ -165,10 +165,10 @@ def command(args: argparse.Namespace) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line `argv` and return the exit status."""
-    return run(command, parser(), argv)
+def main(argv: list[str] | None = None, begun: float | None = None) -> int:
+    """Run the command line `argv` and return the exit status; `begun` is what `begin` returned."""
+    return run(command, parser(), argv, begun)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(begun=begun))

@@ -7,6 +7,7 @@ import gc
 import math
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -19,17 +20,19 @@ from system.words import Words
 GONE = 141  # 128 + SIGPIPE, which Windows does not have
 
 
-def begin() -> None:
-    """Prepare a process for the imports of a command, which take most of a second.
+def begin() -> float:
+    """Prepare a process for the imports of a command, which take most of a second; when that was.
 
     Ends it where they would fail, as `versions.check` says. Ctrl-C ends it without a traceback. No
     garbage is looked for among what torch defines, neither now nor when the process ends, which
     would be a fifth of the time (benchmarks/README.md).
-    `run` ends this state.
+    `run` ends this state. The time is that of time.perf_counter, in seconds.
     """
+    begun = time.perf_counter()
     quiet()
     versions.check()
     gc.disable()
+    return begun
 
 
 class Parser(argparse.ArgumentParser):
@@ -75,22 +78,33 @@ def bounded(kind: type, low: float, high: float = math.inf) -> Callable[[str], i
 
 
 def run(
-    command: Callable[[argparse.Namespace], int], parser: Parser, argv: list[str] | None
+    command: Callable[[argparse.Namespace], int],
+    parser: Parser,
+    argv: list[str] | None,
+    begun: float | None = None,
 ) -> int:
-    """Parse `argv` (default: the command line), call `command`, and return the exit status."""
+    """Parse `argv` (default: the command line), call `command`, and return the exit status.
+
+    begun: what `begin` returned; the command finds it in its arguments, as `begun`
+    """
+    begun = time.perf_counter() if begun is None else begun
     argv = sys.argv[1:] if argv is None else argv
     if not gc.isenabled():  # since `begin`; what the imports made is no garbage until the end
         gc.freeze()
         gc.enable()
     with arranged():
-        return outcome(command, parser, argv)
+        return outcome(command, parser, argv, begun)
 
 
-def outcome(command: Callable[[argparse.Namespace], int], parser: Parser, argv: list[str]) -> int:
+def outcome(
+    command: Callable[[argparse.Namespace], int], parser: Parser, argv: list[str], begun: float
+) -> int:
     """The exit status of `command` called with `argv`; what ended it is told in one line."""
     try:
         with handled(end):
-            status = command(parser.parse_intermixed_args(argv))
+            args = parser.parse_intermixed_args(argv)
+            args.begun = begun
+            status = command(args)
             print(end="", flush=True)
         return status
     except UserError as error:

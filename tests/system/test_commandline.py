@@ -2,10 +2,12 @@
 
 import argparse
 import dataclasses
+import runpy
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from typing import get_type_hints
 
 import pytest
@@ -168,3 +170,26 @@ run(lambda args: print(gc.isenabled(), gc.get_freeze_count() <= frozen) or 0, Pa
     python = [sys.executable, "-c", code]
     out = subprocess.run(python, cwd=ROOT, capture_output=True, check=True, text=True).stdout
     assert out.splitlines() == ["False 0", "True True", "True True"]
+
+
+def test_a_command_knows_when_its_process_began() -> None:
+    found = []
+
+    def command(args: argparse.Namespace) -> int:
+        found.append(args.begun)
+        return 0
+
+    before = time.perf_counter()
+    assert commandline.run(command, Parser(), []) == 0  # which no `begin` came before
+    assert before <= found[0] <= time.perf_counter()
+    commandline.run(command, Parser(), [], 12.5)
+    assert found[1] == 12.5
+
+
+def test_training_is_told_when_its_process_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(commandline, "begin", lambda: 12.5)
+    monkeypatch.setattr(commandline, "run", lambda *args: given.append(args[-1]) or 7)
+    with pytest.raises(SystemExit, match="7"):
+        runpy.run_path(train.__file__, run_name="__main__")
+    assert given == [12.5]
