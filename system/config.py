@@ -16,11 +16,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from system.errors import UserError, looked_in, show
-from system.settings import Config
+from system.settings import LARGEST_INT, Config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 LARGEST_FILE = 1 << 16  # bytes; settings are a page long, and PyYAML needs its time
-LARGEST_INT = 2**31 - 1  # what sizes, counts and seeds have to fit in
 
 
 class ConfigError(UserError):
@@ -219,7 +218,11 @@ def load(path: Path, overrides: list[str], *, use_gpu: bool) -> Config:
         build(layer)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return build(layer, {} if use_gpu else cpu, parse_overrides(overrides))
+    written, asked = (layer, {} if use_gpu else cpu), parse_overrides(overrides)
+    config = build(*written, asked)
+    named, *others = ({*each.get("train", {})} for each in (asked, *written))
+    config.train.limit(named, named.union(*others))
+    return config
 
 
 def to_yaml(config: Config) -> str:

@@ -5,10 +5,13 @@ begins with the name, the range is in `__post_init__`. `config.py` reads them, -
 """
 
 import dataclasses
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from model import GPTConfig
+
+LARGEST_INT = 2**31 - 1  # what sizes, counts and seeds have to fit in
 
 
 def at_least(section: object, low: float, *names: str) -> None:
@@ -128,7 +131,8 @@ class TrainConfig:
     out_dir: the run's folder; null means checkpoints/ and the name of the settings file
     init_from: a checkpoint, or handmade:NAME, whose weights and vocabulary to start from
     seed: decides the first weights, the batches and dropout
-    max_steps: updates of the weights
+    minutes: for all of the run, turned into max_steps before it; null means max_steps alone
+    max_steps: updates of the weights; the most of them, where there are minutes
     batch_size: windows of the text in one update
     grad_accum: parts in which a batch passes through the model, to save memory
     eval_every: steps between evaluations, each of which also saves
@@ -141,6 +145,7 @@ class TrainConfig:
     out_dir: str | None = None
     init_from: str | None = None
     seed: int = 1
+    minutes: float | None = None
     max_steps: int = 5000
     batch_size: int = 64
     grad_accum: int = 1
@@ -153,11 +158,27 @@ class TrainConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "max_steps", "batch_size", "grad_accum", "eval_every")
         at_least(self, 0, "seed", "patience")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(
+                f"minutes must be above 0, not {self.minutes}; null makes train.max_steps steps"
+            )
         if self.batch_size % self.grad_accum:
             raise ValueError(
                 f"batch_size={self.batch_size} cannot be cut into grad_accum={self.grad_accum} "
                 "equal parts; change one of them"
             )
+
+    def limit(self, asked: Set[str], named: Set[str]) -> None:
+        """Let of minutes and max_steps those count that were meant.
+
+        `asked` are the names of the settings on the command line, `named` also those in the file.
+        Steps that are asked for turn minutes off. Minutes that are asked for are bound by no steps
+        but such as are, too; those in a file by no steps but such as are named somewhere.
+        """
+        if "max_steps" in asked and "minutes" not in asked:
+            self.minutes = None
+        if self.minutes and "max_steps" not in (asked if "minutes" in asked else named):
+            self.max_steps = LARGEST_INT
 
 
 @dataclass

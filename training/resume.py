@@ -90,7 +90,10 @@ def resumed_settings(args: argparse.Namespace, folder: Path) -> tuple[Config, Ch
     """
     saved = checkpoint.load(folder / saved_name(args))
     changes = config.parse_overrides(args.overrides)
-    before, after = config.build(saved.settings), config.build(saved.settings, changes)
+    over = {"train": {"minutes": None}}  # those that it began with are no longer its own
+    before, after = (config.build(saved.settings, over, layer) for layer in ({}, changes))
+    asked = {*changes.get("train", {})}
+    after.train.limit(asked, asked)
     kept = []
     for name in (f"{section}.{key}" for section in changes for key in changes[section]):
         section, _, key = name.partition(".")

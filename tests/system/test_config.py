@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 from model import GPTConfig
 from system import config
 from system.config import ConfigError
-from system.settings import Config, DataConfig, MemoryConfig, OptimConfig, TrainConfig
+from system.settings import (
+    LARGEST_INT,
+    Config,
+    DataConfig,
+    MemoryConfig,
+    OptimConfig,
+    TrainConfig,
+)
 from tests.helpers.posix import needs_posix
 
 FUZZ = int(os.environ.get("FUZZ", "600"))  # made-up files, and as many command lines
@@ -90,6 +97,36 @@ def test_shipped_file_loads(path: Path, use_gpu: bool) -> None:
     assert isinstance(config.load(path, [], use_gpu=use_gpu), Config)
 
 
+UNBOUND = LARGEST_INT
+LENGTHS = [  # of the file, of its cpu section, asked for: minutes and max_steps
+    ("minutes: 4, max_steps: 30", "", "", 4, 30),
+    ("minutes: 4", "", "", 4, UNBOUND),
+    ("minutes: 4", "max_steps: 40", "", 4, 40),
+    ("max_steps: 30", "minutes: 5", "", 5, 30),
+    ("minutes: 4, max_steps: 30", "minutes: null", "", None, 30),
+    ("max_steps: 30", "", "", None, 30),
+    ("", "", "", None, TrainConfig().max_steps),
+    ("minutes: 4, max_steps: 30", "", "max_steps=9", None, 9),
+    ("max_steps: 30", "minutes: 5", "max_steps=9", None, 9),
+    ("minutes: 4, max_steps: 30", "", "minutes=10", 10, UNBOUND),
+    ("max_steps: 30", "", "minutes=0.5", 0.5, UNBOUND),
+    ("", "", "minutes=1e3", 1000, UNBOUND),
+    ("minutes: 4, max_steps: 30", "", "minutes=10 max_steps=9", 10, 9),
+    ("minutes: 4, max_steps: 30", "", "minutes=null", None, 30),
+    ("minutes: 4", "", "minutes=null", None, TrainConfig().max_steps),
+    ("minutes: 4, max_steps: 30", "", "minutes=null max_steps=9", None, 9),
+]
+
+
+@pytest.mark.parametrize(("file", "cpu", "asked", "minutes", "max_steps"), LENGTHS)
+def test_how_long_a_run_is(
+    read: Read, file: str, cpu: str, asked: str, minutes: float | None, max_steps: int
+) -> None:
+    content = f"train: {{{file}}}\ncpu: {{train: {{{cpu}}}}}"
+    train = read(content, *(f"train.{word}" for word in asked.split()), use_gpu=False).train
+    assert (train.minutes, train.max_steps) == (minutes, max_steps)
+
+
 # Types
 
 GOOD = [
@@ -128,6 +165,8 @@ def test_value_is_read_by_the_type_of_its_setting(
 
 
 WRONG_TYPE = [
+    ("train.minutes", "nan", "a number, not 'nan'"),
+    ("train.minutes", "inf", "a number, not 'inf'"),
     ("train.max_steps", "many", "a whole number, not 'many'"),
     ("train.max_steps", "2.5", "a whole number, not '2.5'"),
     ("train.max_steps", "true", "a whole number, not 'true'"),
@@ -209,6 +248,8 @@ OUT_OF_RANGE = [
     ("data.val_fraction", "1", r"must lie between 0\.001 and 0\.999, not 1\.0"),
     ("optim.final_share", "-0.5", r"must lie between 0 and 1, not -0\.5"),
     ("optim.final_share", "1.5", r"must lie between 0 and 1, not 1\.5"),
+    ("train.minutes", "0", r"must be above 0, not 0\.0; null makes train\.max_steps steps"),
+    ("train.minutes", "-2", r"must be above 0, not -2\.0; null makes train\.max_steps steps"),
 ]
 
 
@@ -443,6 +484,7 @@ valid = st.builds(
         *[st.integers(1, 40_000)] * 2,
         **dict.fromkeys(["out_dir", "init_from"], paths),
         **dict.fromkeys(["seed", "max_steps", "eval_every", "patience"], counts),
+        minutes=st.none() | st.floats(1e-300, 1e300),
         compile=st.booleans(),
     ),
 )

@@ -43,6 +43,7 @@ MEANT = [
     (train, "--train.sead 2", "train.seed=2"),
     (train, "--data 'my text.txt'", "data.dataset='my text.txt'"),
     (train, "--max_iters=10", "train.max_steps=10"),
+    (train, "--minutes 10", "train.minutes=10"),
     (train, "--lr 1e-3", "optim.learning_rate=1e-3"),
     (train, "--out runs/a", "train.out_dir=runs/a"),
     (train, "--confg aab", "--config aab"),
