@@ -2,6 +2,7 @@
 
     python train.py --config tiny_shakespeare.yaml                       the main job
     python train.py --config tiny_shakespeare.yaml data.dataset=my.txt   a text of your own
+    python train.py --config tiny_shakespeare.yaml train.minutes=10      what ten minutes allow
     python train.py --config tiny_shakespeare.yaml --resume              go on where it stopped
 
 All settings are listed at the end. Ctrl-C saves and ends.
@@ -29,10 +30,10 @@ from system.errors import UserError
 from system.files import alone_in
 from system.interrupt import Stop
 from system.output import forgive_output, unbroken
-from training import metrics, parallel
+from training import budget, metrics, parallel
 from training.board import Board, open_board
 from training.board import check as check_board
-from training.estimate import estimate, steps_after
+from training.estimate import estimate, steps_left
 from training.loop import fit, write
 from training.parallel import World
 from training.start import find_run, open_folder, prepare
@@ -78,14 +79,13 @@ def open_run(trainer: Trainer, folder: Path, *, resume: bool) -> Board:
     if not trainer.world.leads:
         return Board()
     settings = trainer.config
-    check_board(folder, settings.train.tensorboard)
     open_folder(trainer, folder, resume=resume)
     wanted, step = settings.train.tensorboard, trainer.progress.step
     return open_board(folder, wanted, settings.to_dict(), step)
 
 
-def introduce(trainer: Trainer, folder: Path) -> None:
-    """Say what is about to be trained, on what, where."""
+def introduce(trainer: Trainer, folder: Path, planned: str) -> None:
+    """Say what is about to be trained, on what, where, and what was `planned` of a budget."""
     text, dtype = trainer.corpus, str(trainer.dtype).removeprefix("torch.")
     place = f"{trainer.world.size} x " * (trainer.world.size > 1) + trainer.device.type
     print(f"model  {trainer.model.parameter_count():,} parameters, {place}, {dtype}")
@@ -95,7 +95,9 @@ def introduce(trainer: Trainer, folder: Path) -> None:
     )
     step = trainer.progress.step
     onward = f" from step {step:,} on" if step else ""
-    print(f"run    {folder}{onward}, {steps_after(trainer, step)}")
+    print(f"run    {folder}{onward}, {steps_left(trainer)}")
+    if planned:
+        print(f"time   {planned}")
 
 
 def is_for_gpu(args: argparse.Namespace, place: torch.device, world: World) -> bool:
@@ -145,8 +147,11 @@ def command(args: argparse.Namespace) -> int:
         stack.callback(trainer.disconnect)
         trainer.connect(world)
         if args.dry_run:
-            print(estimate(trainer))
+            print(estimate(trainer, args.begun))
             return 0
+        if world.leads:
+            check_board(folder, trainer.config.train.tensorboard)
+        planned = budget.plan(trainer, folder, args.begun)
         name = shlex.quote(str(folder))
         stack.enter_context(device.saying(WITHOUT_GPU.format(name)))
         stack.enter_context(unbroken("stdout"))  # from here on, files are what counts
@@ -154,7 +159,7 @@ def command(args: argparse.Namespace) -> int:
         with stop.listening():
             board = open_run(trainer, folder, resume=args.resume is not None)
             stack.callback(board.close)
-            introduce(trainer, folder)
+            introduce(trainer, folder, planned)
             fit(trainer, folder, board, stop)
             if stop.signal:
                 step = trainer.progress.step

@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, BinaryIO, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -64,10 +64,15 @@ class Checkpoint:
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path` whole or not at all. Raises Fault where that fails."""
+    write_whole(path, lambda file: write(file, checkpoint))
+
+
+def write(file: BinaryIO, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` to an open file."""
     fields = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
     content = {"format": FORMAT, **fields, "model": dataclasses.asdict(checkpoint.model)}
     content["sha256"] = sha256(content)
-    write_whole(path, lambda file: torch.save(content, file))
+    torch.save(content, file)
 
 
 def sha256(content: Any) -> str:

@@ -338,6 +338,8 @@ REFUSED = {
     "--config tiny.yaml train.max_step=3": "did you mean train.max_steps",
     "--config tiny.yaml train.max_steps=some": "train.max_steps is a whole number, not 'some'",
     "--config tiny.yaml train.max_steps=0": "max_steps must be at least 1",
+    "--config tiny.yaml train.minutes=0": "train.minutes must be above 0, not 0.0; null makes",
+    "--config tiny.yaml train.minutes=long": "train.minutes is a number, not 'long'",
     "--config tiny.yaml data.dataset=gone.txt": "gone.txt",
     "--config tiny.yaml model.block_size=500": "model.block_size=500",
     "--config tiny.yaml train.init_from=gone.pt": "there is no checkpoint gone.pt",
@@ -391,7 +393,7 @@ def test_how_often_a_run_goes_through_the_text(
     tiny: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """300 characters hold 36 windows of 8 wherever an epoch begins, and a batch has 4."""
-    monkeypatch.setattr("training.estimate.SECONDS", 0.1)
+    monkeypatch.setattr("training.timing.SECONDS", 0.1)
     epochs = "10 steps, 1.1 epochs of 9.0 steps"
     assert f"run    {RUN}, {epochs}\n" in tiny().out
     assert f" {epochs}\n" in tiny("--dry-run").out
@@ -403,7 +405,7 @@ def test_how_often_a_run_goes_through_the_text(
 
 
 def test_a_dry_run_leaves_nothing(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.estimate.SECONDS", 0.1)
+    monkeypatch.setattr("training.timing.SECONDS", 0.1)
     status, out, err = tiny("--dry-run", "data.map_above_mb=0")
     assert (status, err) == (0, "") and not any(Path("checkpoints").rglob("*.*"))
     assert "936 parameters" in out and "10 steps" in out and "about " in out

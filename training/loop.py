@@ -30,7 +30,7 @@ def fit(trainer: Trainer, folder: Path, board: Board, stop: Stop) -> None:
         total=train.max_steps, initial=progress.step, unit="step", disable=hidden, leave=False
     )
     val_loss, signal = progress.best_loss, 0
-    if trainer.memory and progress.best_loss == math.inf:  # what counting alone can do
+    if counts_are_first(trainer):
         evaluate_and_keep(trainer, folder, board, bar)
         val_loss = progress.best_loss
     with bar:
@@ -51,6 +51,11 @@ def fit(trainer: Trainer, folder: Path, board: Board, stop: Stop) -> None:
             stop.signal = signal
             trainer.pause()
             keep(trainer, folder)
+
+
+def counts_are_first(trainer: Trainer) -> bool:
+    """Whether an evaluation comes before the next step: it shows what counting alone can do."""
+    return trainer.memory is not None and trainer.progress.best_loss == math.inf
 
 
 def evaluate_and_keep(trainer: Trainer, folder: Path, board: Board, bar: tqdm) -> float:

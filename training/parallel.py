@@ -48,6 +48,10 @@ class World:
         """The largest value that a process gives; all of them have to ask."""
         return self.reduce((value,), dist.ReduceOp.MAX, device)[0]
 
+    def smallest(self, value: float, device: torch.device) -> float:
+        """The smallest value that a process gives; all of them have to ask."""
+        return self.reduce((value,), dist.ReduceOp.MIN, device)[0]
+
     def reduce(self, values: Sequence[float], how: object, device: torch.device) -> list[float]:
         """Each value over all processes, as `how` says."""
         if self.size == 1:

@@ -19,7 +19,7 @@ from training import metrics
 from training.resume import find_folder, locate_text, resumed_settings
 from training.trainer import Trainer
 
-SETTINGS = "config.yaml"
+SETTINGS, TRIAL = "config.yaml", ".trial.pt"  # the latter is a save that was only timed
 
 
 def fresh_settings(args: argparse.Namespace, *, use_gpu: bool) -> tuple[Config, Path]:
@@ -118,8 +118,9 @@ def prepare(
 
 def open_folder(trainer: Trainer, folder: Path, *, resume: bool) -> None:
     """Make the run folder what the run is about to go on from, before the first step."""
-    for name in (LAST, BEST, SETTINGS, metrics.METRICS, metrics.PICTURE):
+    for name in (LAST, BEST, SETTINGS, TRIAL, metrics.METRICS, metrics.PICTURE):
         clear_temporary(folder / name)
+    (folder / TRIAL).unlink(missing_ok=True)
     checkpoint.save(folder / LAST, trainer.checkpoint())  # if this fails, all is as it was
     if resume:
         metrics.rewind(folder, trainer.progress.step)

@@ -21,9 +21,9 @@ from system import checkpoint
 from system.checkpoint import Checkpoint
 from tests.helpers.apple import MPS, Apple
 from tests.helpers.kernels import kernels, runs_on
-from tests.helpers.runs import TEXT, after, records
+from tests.helpers.runs import TEXT, after, records, state
 from tests.helpers.tiny import tiny_gpt
-from training import estimate, loop, metrics
+from training import loop, metrics, timing
 from training.trainer import Trainer
 
 TOY = (
@@ -120,10 +120,17 @@ def test_training_there_is_training_here(
 def test_a_dry_run_and_dropout(
     train_toy: Callable, apple: Apple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "SECONDS", 0)
+    monkeypatch.setattr(timing, "SECONDS", 0)
     options = ("model.dropout=0.2", "train.grad_accum=2", "data.map_above_mb=0")
     assert "6 steps" in train_toy("tiny_shakespeare", "there", "--dry-run", *options)
     assert "bernoulli_.float" in apple.seen
+
+
+def test_minutes(train_toy: Callable, apple: Apple) -> None:
+    out = train_toy("tiny_shakespeare", "timed", "train.minutes=0.0001")
+    assert "time   0.0001 minutes here: too few; " in out and "(train.max_steps=1)\n" in out
+    train_toy("tiny_shakespeare", "pasted", "train.max_steps=1")
+    assert state(Path("timed")) == state(Path("pasted"))
 
 
 SHAPES = {"rotary": {"shift": 0.5}, "GPT-2": GPT2}

@@ -1,42 +1,22 @@
 """What a dry run foretells, against what a run does: sizes by count, time by a false clock."""
 
-import dataclasses
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from data import corpus
-from model import GPT
-from system import checkpoint, config
-from system.errors import Fault
-from tests.helpers.runs import TEXT, contents, exact
-from training import estimate
+from system import checkpoint
+from tests.helpers.clock import FalseClock
+from tests.helpers.runs import RUN, TEXT, contents, records
+from training import estimate, timing
 from training.trainer import Trainer
 
-CPU = torch.device("cpu")
 
-
-@pytest.fixture
-def make(home: Path) -> Callable[..., Trainer]:
-    """A function that makes the Trainer of tiny.yaml with some changes."""
-
-    def make(*overrides: str) -> Trainer:
-        settings = config.load(Path("tiny.yaml"), list(overrides), use_gpu=False)
-        text = corpus.load(settings.data, 8, CPU, chars=None, scratch=Path("ids"))
-        settings.model = dataclasses.replace(settings.model, vocab_size=9)
-        return Trainer(GPT(settings.model), text, settings, CPU)
-
-    return make
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time as few steps as may be."""
-    monkeypatch.setattr(estimate, "SECONDS", 0)
+def estimated(trainer: Trainer) -> str:
+    """What a dry run in this moment says."""
+    return estimate.estimate(trainer, time.perf_counter())
 
 
 def told(lines: str, label: str) -> str:
@@ -62,7 +42,7 @@ MATRICES = 3 * (4 * 48 * 48 + 2 * 48 * 100)
 )
 def test_sizes(make: Callable, quick: None, optimizer: str, remembered: int) -> None:
     trainer = make(*LARGE, f"optim.optimizer={optimizer}")
-    lines = estimate.estimate(trainer)
+    lines = estimated(trainer)
     weights = f"{4e-3 * PARAMETERS:.1f} kB of weights"
     assert told(lines, "model") == f"{PARAMETERS:,} parameters, {weights}"
     state = [s for part in trainer.optimizer.state() for s in part.values()]
@@ -79,7 +59,7 @@ def test_room_on_the_disk(
     make: Callable, quick: None, tmp_path: Path, optimizer: str, changes: tuple[str, ...]
 ) -> None:
     trainer = make(f"optim.optimizer={optimizer}", *changes)
-    lines = estimate.estimate(trainer)
+    lines = estimated(trainer)
     checkpoint.save(tmp_path / "last.pt", trainer.checkpoint())
     [sizes] = re.findall(r"^disk +(\S+) (.B), two checkpoints of (\S+) (.B) each$", lines, re.M)
     size = (tmp_path / "last.pt").stat().st_size
@@ -88,47 +68,32 @@ def test_room_on_the_disk(
 
 
 def test_the_text_and_its_epochs(make: Callable, quick: None) -> None:
-    lines = estimate.estimate(make("train.batch_size=6", "train.max_steps=300"))
+    lines = estimated(make("train.batch_size=6", "train.max_steps=300"))
     assert told(lines, "text") == "300 characters to train on, 100 to validate, 9 distinct"
     assert told(lines, "step") == "48 characters, of 288 in an epoch"  # 36 windows of 8
     assert told(lines, "run") == "300 steps, 50.0 epochs of 6.0 steps"
     assert len(TEXT) == 400
 
 
-class FalseClock:
-    """A time of its own: each act of a Trainer takes it forward, and nothing else does."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, step: float, character: float) -> None:
-        self.now, self.updates, self.validated = 50.0, 0, []
-        update = Trainer.update
-
-        def updated(trainer: Trainer) -> None:
-            update(trainer)
-            self.now += step * (9 if self.updates < 2 else 1)  # the first ones are slower
-            self.now += step * 30 * (self.updates == 3)  # and another was held up
-            self.updates += 1
-
-        def evaluated(trainer: Trainer) -> float:
-            self.now += character * (len(trainer.corpus.val) - 1) + 0.5 * (not self.validated)
-            self.validated.append(len(trainer.corpus.val))
-            return 1.0
-
-        monkeypatch.setattr(Trainer, "update", updated)
-        monkeypatch.setattr(Trainer, "evaluate", evaluated)
-        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
-
-
 def test_time(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "PART", 33)
-    clock = FalseClock(monkeypatch, step=0.25, character=0.125)
+    costs = {"evaluation": 2.0, "character": 0.125, "save": 0.5}
+    FalseClock(monkeypatch, step=lambda count: 0.25, **costs)
     trainer = make("train.max_steps=1001", "train.eval_every=300")
-    each, whole = told(estimate.estimate(trainer), "time").split("\n        ")
-    assert clock.validated == [34, 34]
-    assert clock.updates == 2 + 3  # the second took 2.25 s of 4, so that one more would do
+    each, whole, *_ = told(estimated(trainer), "time").split("\n        ")
     assert (
-        each == "250.0 ms a step (median of 3), 12.4 s an evaluation (timed on 33% of it)"
+        each == "250.0 ms a step (timed on 8), 14.4 s an evaluation (timed on 100% of it)"
     )  # 99/8
-    assert whole == "about 5 min 00 s for 1,001 steps and 4 evaluations, saves left out"
+    rest = "for 1,001 steps and 4 evaluations, waiting for the disk left out"
+    assert whole == f"about 5 min 12 s {rest}"  # 250.25 + 4 * (14.375 + 2 * 0.5)
+
+
+@pytest.mark.parametrize("memory", [(), ("memory.order=3", "memory.calibration_fraction=0.2")])
+def test_evaluations_are_those_of_a_run(
+    memory: tuple[str, ...], make: Callable, quick: None, tiny: Callable
+) -> None:
+    foretold = int(re.search(r"(\d+) evaluations", estimated(make(*memory)))[1])
+    assert tiny(*memory).status == 0
+    assert len(records(RUN)) == foretold == 3 + bool(memory)
 
 
 @pytest.mark.parametrize(
@@ -147,80 +112,62 @@ def test_what_is_left_of_a_resumed_run(
 ) -> None:
     trainer = make(f"train.max_steps={max_steps}", "train.eval_every=4")
     trainer.progress.step = standing
-    lines = estimate.estimate(trainer)
-    assert f"for {left}, saves left out" in lines
+    lines = estimated(trainer)
+    assert f"for {left}, waiting for the disk left out" in lines
     assert told(lines, "run").startswith(f"{max_steps - standing} steps, ")
 
 
-def test_enough_steps_are_timed(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    for seconds, steps in ((1e9, 100), (10.0, 4), (0.0, 3)):  # a warm-up step is 2.25 s
-        monkeypatch.setattr(estimate, "SECONDS", seconds)
-        with monkeypatch.context() as patch:
-            FalseClock(patch, step=0.25, character=0)
-            assert f"(median of {steps})" in estimate.estimate(make())
+def test_what_some_budgets_give(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: 1.5 s end a run, and an evaluation every 40 steps is 2 s."""
+    clock = FalseClock(monkeypatch, step=lambda count: 0.25, evaluation=2.0)
+    lines = estimate.estimate(make("train.eval_every=40"), clock.now - 3.5).split("\n")
+    spent = 3.5 + 2 * 0.25 + 8 * 0.25 + 3 * 2  # before, and what was timed: 12 s
+    for minutes, line in zip((1, 4, 15), lines[8:11], strict=True):
+        steps, epochs = re.fullmatch(
+            rf"        train\.minutes={minutes} +([\d,]+) steps, +([\d.]+) epochs", line
+        ).groups()
+        n = int(steps.replace(",", ""))
+        assert n * 0.25 + 2 * -(-n // 40) <= 60 * minutes - spent - 1.5
+        assert (n + 1) * 0.25 + 2 * -(-(n + 1) // 40) > 60 * minutes - spent - 1.5
+        assert float(epochs) == pytest.approx(n / 9, abs=0.05)
+    assert len({len(line) for line in lines[8:11]}) == 1
+
+
+def test_the_run_is_the_one_that_the_minutes_give(
+    make: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FalseClock(monkeypatch, step=lambda count: 0.25)
+    trainer = make("train.minutes=0.5")
+    lines = estimate.estimate(trainer, clock.now - 6)
+    n = 4 * (30 - 6 - 10 * 0.25 - 1.5)
+    assert told(lines, "run") == (
+        f"80 steps, 8.9 epochs of 9.0 steps\n        0.5 minutes here: {n:.0f} steps "
+        "(train.max_steps=80)"
+    )
+    assert "for 80 steps and 20 evaluations" in lines
 
 
 def test_the_whole_split_when_it_is_short(make: Callable, quick: None) -> None:
-    assert "(timed on 100% of it)" in estimate.estimate(make())
+    assert "(timed on 100% of it)" in estimated(make())
 
 
 def test_measured_memory(make: Callable, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([70_000_000, 912_000_000])
-    monkeypatch.setattr(estimate, "peak_memory", lambda device: next(peaks))
-    memory = told(estimate.estimate(make()), "memory")
+    monkeypatch.setattr(timing, "peak_memory", lambda device: next(peaks))
+    memory = told(estimated(make()), "memory")
     assert memory.startswith("912.0 MB at the peak of the process, 842.0 MB of it since the first")
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system is no Linux")
-def test_measured_memory_of_this_process() -> None:
-    high_water = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
-    assert estimate.peak_memory(CPU) == pytest.approx(1024 * high_water, rel=0.02)
 
 
 def test_without_a_measure_of_memory(
     make: Callable, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "resource", None)  # as on Windows
-    lines = estimate.estimate(make())
+    monkeypatch.setattr(timing, "resource", None)  # as on Windows
+    lines = estimated(make())
     assert told(lines, "memory").endswith("optimizer (counted)") and "measured" not in lines
 
 
 def test_nothing_is_written(make: Callable, quick: None, home: Path) -> None:
     trainer = make()
     before = contents(home)
-    estimate.estimate(trainer)
+    estimated(trainer)
     assert contents(home) == before
-
-
-def test_a_loss_that_is_not_finite(make: Callable, quick: None) -> None:
-    trainer = make("optim.learning_rate=1e30", "optim.warmup_steps=0")
-    with pytest.raises(Fault, match="not finite"):
-        estimate.estimate(trainer)
-
-
-def test_the_text_is_whole_again(
-    make: Callable, quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(estimate, "PART", 33)
-    trainer = make()
-    whole = exact(trainer.corpus.val)
-    assert "100 to validate" in estimate.estimate(trainer)
-    assert exact(trainer.corpus.val) == whole
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.0075, "7.5 ms"),
-        (0.25, "250.0 ms"),
-        (1, "1.0 s"),
-        (59.94, "59.9 s"),
-        (59.96, "1 min 00 s"),
-        (247, "4 min 07 s"),
-        (3599.6, "1 h 00 min"),
-        (12_000, "3 h 20 min"),
-        (7_200_000, "2,000 h 00 min"),
-    ],
-)
-def test_clock(seconds: float, words: str) -> None:
-    assert estimate.clock(seconds) == words

@@ -1,0 +1,106 @@
+"""A budget of time: how many steps fit into minutes that begin and end with the process."""
+
+import bisect
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from system.settings import LARGEST_INT
+from training.loop import counts_are_first
+from training.timing import Measured, clock, measure
+from training.trainer import Trainer
+
+END = 1.5  # seconds: the picture and what draws it, the best checkpoint, the end of the process
+SAVES = 2  # with an evaluation: best.pt and last.pt
+
+
+def plan(trainer: Trainer, folder: Path, begun: float) -> str:
+    """Turn the minutes of the run, if it has any, into the steps that fit; a sentence about them.
+
+    begun: when the process began, by time.perf_counter. What is timed leaves no trace in `trainer`
+    or `folder`. Raises Fault as `measure` does.
+    """
+    if trainer.config.train.minutes is None or trainer.done():
+        trainer.config.train.minutes = None
+        return ""
+    with unchanged(trainer):
+        measured = measure(trainer, folder)
+    return settle(trainer, measured, begun)
+
+
+@contextlib.contextmanager
+def unchanged(trainer: Trainer) -> Iterator[None]:
+    """Put back what updates and evaluations change in this context, to the last bit."""
+    now, grad_norm, memory = trainer.checkpoint(), trainer.grad_norm, trainer.memory
+    shares = memory and memory.shares.clone()
+    weights = copied(now.weights)
+    optimizer = [{i: copied(state) for i, state in part.items()} for part in now.optimizer]
+    yield
+    if memory:
+        memory.shares = shares
+    for name, weight in now.weights.items():  # which are those of the model
+        weight.copy_(weights[name])
+    trainer.resume(dataclasses.replace(now, weights=weights, optimizer=optimizer))
+    trainer.grad_norm = grad_norm
+
+
+def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same, on the CPU, where there is more room than on a GPU."""
+    return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def settle(trainer: Trainer, measured: Measured, begun: float) -> str:
+    """Set train.max_steps to what fits into the minutes, and say so; a run then has steps alone."""
+    train, standing = trainer.config.train, trainer.progress.step
+    minutes, train.minutes = train.minutes, None
+    if minutes is None or trainer.done():
+        return ""
+    spent, most = time.perf_counter() - begun, train.max_steps - standing
+    fit = fitting(trainer, measured, 60 * minutes - spent)
+    train.max_steps = standing + max(1, min(fit, most))
+    here, setting = in_words(minutes), f"(train.max_steps={train.max_steps})"
+    if fit == 0:
+        rest = clock(finish(measured) + duration(trainer, measured, 1))
+        over = f"{clock(spent)} are over, and 1 step and the end take {rest}"
+        return f"{here}: too few; {over} {setting}"
+    if fit > most:
+        return f"{here}: {fit:,} steps, but at most {most:,} {setting}"
+    return f"{here}: {fit:,} steps {setting}"
+
+
+def fitting(trainer: Trainer, measured: Measured, seconds: float) -> int:
+    """How many steps fit into the `seconds` that are left; the same in all processes of a run."""
+    left = seconds - finish(measured)
+    numbers = range(1, LARGEST_INT + 1 - trainer.progress.step)
+    fit = bisect.bisect_right(numbers, left, key=lambda n: duration(trainer, measured, n))
+    return int(trainer.world.smallest(fit, trainer.device))
+
+
+def duration(trainer: Trainer, measured: Measured, steps: int) -> float:
+    """Seconds that the next `steps` steps take, with their evaluations and saves."""
+    each = measured.evaluation + SAVES * measured.save
+    if trainer.config.train.tensorboard:
+        each += measured.sample
+    return steps * measured.step + evaluations(trainer, steps) * each
+
+
+def finish(measured: Measured) -> float:
+    """Seconds of what comes once in a run: the save that opens its folder, and the end."""
+    return measured.save + measured.sample + END
+
+
+def evaluations(trainer: Trainer, steps: int) -> int:
+    """How many evaluations come with the next `steps` steps."""
+    standing, every = trainer.progress.step, trainer.config.train.eval_every
+    last = standing + steps
+    count = last // every - standing // every + counts_are_first(trainer)
+    return count + (steps > 0 and last % every > 0)  # there is one at the end
+
+
+def in_words(minutes: float) -> str:
+    """A budget as the sentence about it begins."""
+    return f"{minutes:g} minute{'s' * (minutes != 1)} here"

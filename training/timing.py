@@ -1,0 +1,150 @@
+"""What the parts of a run take, found out on some of them: seconds, and memory."""
+
+import dataclasses
+import io
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from system import checkpoint
+from training.loop import write
+from training.start import TRIAL
+from training.trainer import EVAL_CHARACTERS, Trainer
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None
+
+WARM_UP, FEWEST, MOST, GROUPS = 2, 3, 100, 5  # steps, and the groups in which they are timed
+SECONDS = 2.0  # for the steps that are timed, unless they are the fewest
+PART = 2 * EVAL_CHARACTERS  # characters in an evaluation that is timed, for each process
+
+
+@dataclass
+class Measured:
+    """What was measured: seconds of each part of a run, and how; memory in bytes.
+
+    step, steps: of a step, and how many were timed
+    evaluation, share: of one on the whole validation split, and what share of it was timed
+    save, sample: of a checkpoint, and of the text at the end; 0 where another process makes them
+    peak, grown: the most memory that was ever in use, and how much of it came with the steps
+    """
+
+    step: float
+    steps: int
+    evaluation: float
+    share: float
+    save: float
+    sample: float
+    peak: int
+    grown: int
+
+
+def measure(trainer: Trainer, folder: Path | None = None) -> Measured:
+    """Make some updates and evaluations, a save and a sample, which spends `trainer`.
+
+    The learning rates are 0 meanwhile, so that no loss can grow. The save goes to `folder`, and is
+    removed there, or to memory alone. Raises Fault where it cannot be written, or where a loss is
+    not finite from the start.
+    """
+    before = peak_memory(trainer.device)
+    rates = [(group, group["lr"]) for part in trainer.optimizer.parts for group in part.groups]
+    for group, _ in rates:
+        group["lr"] = 0.0
+    step, steps = time_steps(trainer)
+    for group, rate in rates:
+        group["lr"] = rate
+    evaluation, share = time_evaluation(trainer)
+    save = sample = 0.0
+    if trainer.world.leads:
+        save = time_save(trainer, folder)
+        sample = timed(lambda: write(trainer, trainer.writer()))
+    peak = peak_memory(trainer.device)
+    return Measured(step, steps, evaluation, share, save, sample, peak, peak - before)
+
+
+def time_steps(trainer: Trainer) -> tuple[float, int]:
+    """The seconds of a step, and how many were timed.
+
+    They are timed in groups, which a GPU is waited for after, and the median counts: so one step
+    that is held up for long does not, but what holds up every other step does.
+    """
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            trainer.update()
+        trainer.pause()  # waits for a GPU
+
+    warm = [timed(lambda: steps(1)) for _ in range(WARM_UP)]
+    wanted = min(max(FEWEST, int(SECONDS / max(warm[-1], 1e-9))), MOST)
+    wanted = int(trainer.world.largest(wanted, trainer.device))  # all processes take the same
+    size = max(1, wanted // GROUPS)
+    groups = [timed(lambda: steps(size)) for _ in range(wanted // size)]
+    return statistics.median(groups) / size, len(groups) * size
+
+
+def time_evaluation(trainer: Trainer) -> tuple[float, float]:
+    """The seconds of an evaluation on the whole validation split, and what share of it was timed.
+
+    Part of the time does not grow with the split, such as that for the shares of counts: what one
+    window takes tells how much.
+    """
+    whole = trainer.corpus
+
+    def on(count: int) -> float:
+        trainer.corpus = dataclasses.replace(whole, val=whole.val[: 1 + count])
+        return timed(trainer.evaluate)
+
+    there = len(whole.val) - 1
+    many = min(PART * trainer.world.size, there)
+    few = min(trainer.model.config.block_size, many)
+    on(many)  # the first one is slower
+    little, most = on(few), on(many)
+    trainer.corpus = whole
+    more = max(0.0, most - little) / max(1, many - few)  # for each character
+    return most + (there - many) * more, many / there
+
+
+def time_save(trainer: Trainer, folder: Path | None) -> float:
+    """The seconds of a save, in `folder` or else in memory."""
+    if folder is None:
+        return timed(lambda: checkpoint.write(io.BytesIO(), trainer.checkpoint()))
+    try:
+        return timed(lambda: checkpoint.save(folder / TRIAL, trainer.checkpoint()))
+    finally:
+        (folder / TRIAL).unlink(missing_ok=True)
+
+
+def timed(act: Callable[[], object]) -> float:
+    """The seconds that `act` takes."""
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that the GPU, or this process, has had in use; 0 where no one knows."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if resource is None:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a person reads them: 7.5 ms, 2.5 s, 4 min 07 s, 3 h 20 min."""
+    if seconds < 1:
+        return f"{1e3 * seconds:.1f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60:,} h {minutes % 60:02} min"
