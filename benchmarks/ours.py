@@ -15,11 +15,13 @@ from training.start import find_run, prepare
 from training.trainer import Trainer
 
 SETTINGS = "tiny_shakespeare.yaml"
+STEPS_ALONE = "train.minutes=null"  # what is compared takes the same steps everywhere
 
 
 def settings(overrides: Sequence[str], name: str) -> Config:
     """The settings of the main job with some of them changed, on the device called `name`."""
-    return config.load(config.find(SETTINGS), overrides, use_gpu=device.is_large(device.pick(name)))
+    use_gpu = device.is_large(device.pick(name))
+    return config.load(config.find(SETTINGS), [STEPS_ALONE, *overrides], use_gpu=use_gpu)
 
 
 def trainer(overrides: Sequence[str], name: str, folder: Path | None = None) -> Trainer:
@@ -27,7 +29,7 @@ def trainer(overrides: Sequence[str], name: str, folder: Path | None = None) -> 
 
     name: of the device, or auto; folder: where the run may have been saved, to go on from there
     """
-    argv = ["--config", SETTINGS, "--device", name, *overrides]
+    argv = ["--config", SETTINGS, "--device", name, STEPS_ALONE, *overrides]
     argv += [f"train.out_dir={folder}"] if folder else []
     argv += ["--resume" if folder and (folder / checkpoint.LAST).is_file() else "--overwrite"]
     args, place = train.parser().parse_args(argv), device.pick(name)

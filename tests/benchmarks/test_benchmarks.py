@@ -282,6 +282,16 @@ def test_a_run_of_ours(peer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         time_to_loss.curve(tmp_path / "other", "ours", 1, "cpu", "data.dataset=gone")
 
 
+def test_a_run_of_ours_has_steps_and_no_minutes(peer: Path) -> None:
+    for asked, steps in (((), 4400), (("train.max_steps=7",), 7)):
+        train = ours.settings(asked, "cpu").train
+        assert (train.minutes, train.max_steps) == (None, steps)
+    overrides = [f"model.{name}={value}" for name, value in SHAPE.items()]
+    overrides += [*time_to_loss.PURE, "data.dataset=text.txt", "model.block_size=64"]
+    train = ours.trainer(overrides, "cpu").config.train
+    assert (train.minutes, train.max_steps) == (None, 4400)
+
+
 @pytest.mark.parametrize("last", [2, 4])  # the step of the last save before the cut
 def test_a_run_that_is_cut_off_goes_on(
     peer: Path, last: int, monkeypatch: pytest.MonkeyPatch

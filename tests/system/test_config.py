@@ -127,6 +127,13 @@ def test_how_long_a_run_is(
     assert (train.minutes, train.max_steps) == (minutes, max_steps)
 
 
+def test_the_main_job_has_minutes_and_the_most_steps() -> None:
+    path = config.find("tiny_shakespeare")
+    for use_gpu, most in ((True, 1500), (False, 4400)):
+        train = config.load(path, [], use_gpu=use_gpu).train
+        assert (train.minutes, train.max_steps) == (4, most)
+
+
 # Types
 
 GOOD = [
