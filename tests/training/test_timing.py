@@ -72,7 +72,9 @@ class Second(World):
     leads = False
 
 
-def test_a_save_and_a_sample(make: Callable, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+def test_a_save_and_a_sample(
+    make: Callable, quick: None, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
     FalseClock(monkeypatch, save=0.5, sample=0.75)
     before = contents(home)
     for folder in (None, home):
