@@ -46,13 +46,22 @@ class Teacher:
         """What to add to the mean loss, so that its targets are partly counted; a scalar, in nats.
 
         logits (B, T, V), targets and idx (B, T), starts (B,): where in the text the windows begin.
-        Against (1 - share) one-hot + share counted the loss is that against the one-hot plus
-        share times what this differs by. A window that lies in two folds is not taught.
+        A window that lies in two folds is not taught.
         """
         fold = torch.bucketize(starts, self.edges, right=True) - 1  # (B,), on the CPU
         end = torch.bucketize(starts + idx.shape[1], self.edges, right=True) - 1
         share = self.share * (fold == end).to(logits.device, torch.float32)[:, None]  # (B, 1)
         counted, _ = self.counts.probs(idx, text=fold.to(idx.device))  # (B, T, V)
-        more = counted.scatter_add(-1, targets[..., None], -torch.ones_like(counted[..., :1]))
-        scores = logits.float().log_softmax(dim=-1)
-        return -(share * (more * scores).sum(dim=-1)).mean()
+        return pull_towards(counted, share, logits, targets)
+
+
+def pull_towards(probs: Tensor, share: Tensor | float, logits: Tensor, targets: Tensor) -> Tensor:
+    """What to add to the mean loss, so that a share of the target is `probs`; a scalar, in nats.
+
+    probs (B, T, V), logits (B, T, V), targets (B, T), share a number or (B, 1). Against
+    (1 - share) one-hot + share probs the loss is that against the one-hot plus share times what
+    this differs by.
+    """
+    more = probs.scatter_add(-1, targets[..., None], -torch.ones_like(probs[..., :1]))
+    scores = logits.float().log_softmax(dim=-1)
+    return -(share * (more * scores).sum(dim=-1)).mean()
