@@ -9,10 +9,12 @@ A checkpoint is one file of plain containers and tensors:
     settings     the sections of the run's Config
     fingerprint  sha256 of the text
     optimizer    what the optimizer remembers
-    progress     where the run stands: step, best_loss, ...
+    progress     where the run stands: step, generation, best_loss, ...
     counts       the counts beside the model, as data.counts.pack has them: they hold stretches of
                  the text
     shares       of the counts in the mixture
+    teachers     the GPTs that teach this one, each as its `model` and `weights`: a run goes on with
+                 them alone
     sha256       of all of the above, so that damage is noticed
 """
 
@@ -36,7 +38,8 @@ from model import GPT, GPTConfig
 from system.errors import UserError, looked_in
 from system.files import write_whole
 
-FORMAT, READ = 3, (2, 3)  # 3: model has shift, which is 0 in those before, and there are counts
+FORMAT = 4
+READ = (2, 3, 4)  # 3: model has shift, which is 0 in those before; counts; 4: there are teachers
 RUNS = Path("checkpoints")
 LAST, BEST = "last.pt", "best.pt"
 
@@ -54,6 +57,7 @@ class Checkpoint:
     progress: dict[str, int | float]
     counts: list[dict[str, Tensor]] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
+    teachers: list[dict[str, Any]] = field(default_factory=list)
 
     def build(self) -> GPT:
         """The model alone, with its weights, in evaluation mode; mixture.load adds the counts."""
@@ -158,24 +162,38 @@ def check(checkpoint: Checkpoint) -> None:
     for name, kind in get_type_hints(Checkpoint).items():
         if not isinstance(getattr(checkpoint, name), get_origin(kind) or kind):
             raise ValueError(f"{name} is of another type")
-    if checkpoint.model.n_layer * checkpoint.model.n_head > len(checkpoint.weights):
-        raise ValueError("there are too few weights")  # said here, before a model is built
-    with torch.device("meta"), ShapesOnly():
-        expected = GPT(checkpoint.model).state_dict()
-    shapes = {name: weight.shape for name, weight in checkpoint.weights.items()}
-    if shapes != {name: weight.shape for name, weight in expected.items()}:
-        raise ValueError("the weights do not fit the model")
-    if not all(weight.isfinite().all() for weight in checkpoint.weights.values()):
-        raise ValueError("the weights are not finite")
+    check_weights(checkpoint.model, checkpoint.weights)
     if not len(checkpoint.chars) == len(set(checkpoint.chars)) == checkpoint.model.vocab_size:
         raise ValueError("the vocabulary does not fit the model")
     if len(checkpoint.shares) != len(checkpoint.counts):
         raise ValueError("the shares do not fit the counts")
     if not all(isinstance(share, float) and 0 <= share <= 1 for share in checkpoint.shares):
         raise ValueError("the shares are no shares")
+    for teacher in checkpoint.teachers:
+        model = GPTConfig(**teacher["model"])
+        if teacher.keys() != {"model", "weights"} or model.vocab_size != len(checkpoint.chars):
+            raise ValueError("a teacher is of another vocabulary, or more than a model")
+        check_weights(model, teacher["weights"])
     progress = checkpoint.progress
-    if "step" not in progress or not all(math.isfinite(n) or n > 0 for n in progress.values()):
-        raise ValueError("the progress has no step, or numbers that are none")
+    if not all(math.isfinite(n) or n > 0 for n in progress.values()):
+        raise ValueError("the progress has numbers that are none")
+    step, began = progress["step"], progress.get("began", 0)
+    whole = all(isinstance(n, int) for n in (step, began, progress.get("generation", 1)))
+    if not (whole and 0 <= began <= step):
+        raise ValueError("the progress stands nowhere")
+
+
+def check_weights(model: GPTConfig, weights: dict[str, Tensor]) -> None:
+    """Raise ValueError unless `weights` are those of such a `model`, and finite."""
+    if model.n_layer * model.n_head > len(weights):
+        raise ValueError("there are too few weights")  # said here, before a model is built
+    with torch.device("meta"), ShapesOnly():
+        expected = GPT(model).state_dict()
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    if shapes != {name: weight.shape for name, weight in expected.items()}:
+        raise ValueError("the weights do not fit the model")
+    if not all(weight.isfinite().all() for weight in weights.values()):
+        raise ValueError("the weights are not finite")
 
 
 def other(path: Path) -> str:

@@ -68,6 +68,51 @@ def test_the_model_built_is_the_model_saved(saved: Checkpoint, tmp_path: Path, t
     assert (built.wte.weight is built.lm_head.weight) == tied
 
 
+def teacher(**changes: object) -> dict[str, Any]:
+    """A GPT as a checkpoint carries it that is taught by it, with `changes` of what it holds."""
+    model = tiny_gpt(seed=3, n_layer=1, position="learned", tie_weights=True)
+    return {"model": vars(model.config), "weights": dict(model.state_dict()), **changes}
+
+
+def test_teachers_come_back(saved: Checkpoint, tmp_path: Path) -> None:
+    saved.teachers = [teacher(), {"model": vars(saved.model), "weights": saved.weights}]
+    checkpoint.save(tmp_path / BEST, saved)
+    content = torch.load(tmp_path / BEST, weights_only=True)
+    assert types(content) <= {dict, list, str, int, float, bool, type(None), torch.Tensor}
+    assert exact(checkpoint.load(tmp_path / BEST).teachers) == exact(saved.teachers)
+
+
+TEACHERS: dict[str, Callable[[], list]] = {
+    "no dict": lambda: [1],
+    "no weights": lambda: [{"model": teacher()["model"]}],
+    "no model": lambda: [{"weights": teacher()["weights"]}],
+    "more": lambda: [teacher(more=1)],
+    "weights that are none": lambda: [teacher(weights=[1])],
+    "a weight that is none": lambda: [teacher(weights={**teacher()["weights"], "ln_f.weight": 1})],
+    "a weight too few": lambda: [teacher(weights={"wte.weight": torch.zeros(13, 7)})],
+    "not finite": lambda: [
+        teacher(weights={**teacher()["weights"], "ln_f.weight": torch.full((7,), torch.nan)})
+    ],
+    "another shape": lambda: [teacher(model={**teacher()["model"], "n_embd": 9})],
+    "an impossible model": lambda: [teacher(model={**teacher()["model"], "dropout": 2.0})],
+    "too large a model": lambda: [teacher(model={**teacher()["model"], "n_layer": 10**9})],
+    "another vocabulary": lambda: [
+        {"model": vars(other.config), "weights": dict(other.state_dict())}
+        for other in [tiny_gpt(vocab_size=12)]
+    ],
+    "the second": lambda: [teacher(), teacher(model={})],
+}
+
+
+@pytest.mark.parametrize("teachers", TEACHERS.values(), ids=TEACHERS.keys())
+def test_forged_teachers_are_refused(
+    teachers: Callable[[], list], saved: Checkpoint, tmp_path: Path
+) -> None:
+    checkpoint.save(tmp_path / BEST, saved)
+    forge(tmp_path / BEST, {**torch.load(tmp_path / BEST), "teachers": teachers()})
+    assert message(tmp_path / BEST).endswith(" is damaged; name another file")
+
+
 CONTENTS: dict[str, Callable[[dict], Any]] = {
     "no dict": lambda content: [content],
     "no format": lambda content: {k: v for k, v in content.items() if k != "format"},
@@ -124,7 +169,7 @@ def test_a_forged_content_that_is_right(saved: Checkpoint, tmp_path: Path) -> No
     assert checkpoint.load(tmp_path / BEST).chars == saved.chars
 
 
-@pytest.mark.parametrize("number", [1, 4, -1])
+@pytest.mark.parametrize("number", [1, 5, -1])
 def test_another_format(number: int, saved: Checkpoint, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / BEST, saved)
     torch.save({**torch.load(tmp_path / BEST), "format": number}, tmp_path / BEST)
@@ -132,11 +177,14 @@ def test_another_format(number: int, saved: Checkpoint, tmp_path: Path) -> None:
     assert message(tmp_path / BEST).endswith(sentence)
 
 
-def test_the_format_before(saved: Checkpoint, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [2, 3])
+def test_the_formats_before(number: int, saved: Checkpoint, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / BEST, saved)
     content = torch.load(tmp_path / BEST)
-    del content["model"]["shift"]
-    forge(tmp_path / BEST, {**content, "format": 2})
+    del content["teachers"]
+    if number == 2:
+        del content["model"]["shift"]
+    forge(tmp_path / BEST, {**content, "format": number})
     assert exact(vars(checkpoint.load(tmp_path / BEST))) == exact(vars(saved))
 
 
@@ -206,6 +254,11 @@ def torch_script(path: Path) -> None:
 FORGERIES = {
     "an unknown progress": lambda content: content["progress"].update(more=1),
     "a step that is a text": lambda content: content["progress"].update(step="1"),
+    "a step that is none": lambda content: content["progress"].update(step=float("inf")),
+    "half a generation": lambda content: content["progress"].update(generation=1.5),
+    "a generation to come": lambda content: content["progress"].update(began=2),
+    "one that began at no step": lambda content: content["progress"].update(began=float("inf")),
+    "one that began before": lambda content: content["progress"].update(began=-1),
     "another optimizer": lambda content: content.update(optimizer=[{}, {}, {}]),
     "a memory of another shape": lambda content: content.update(
         optimizer=[{0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(3)}}]
