@@ -34,7 +34,7 @@ from training import budget, metrics, parallel
 from training.board import Board, open_board
 from training.board import check as check_board
 from training.estimate import estimate, steps_left
-from training.loop import fit, write
+from training.loop import fit, taught, write
 from training.parallel import World
 from training.start import find_run, open_folder, prepare
 from training.trainer import Trainer
@@ -98,6 +98,8 @@ def introduce(trainer: Trainer, folder: Path, planned: str) -> None:
     print(f"run    {folder}{onward}, {steps_left(trainer)}")
     if planned:
         print(f"time   {planned}")
+    if by := taught(trainer):
+        print(f"teach  {by}")
 
 
 def is_for_gpu(args: argparse.Namespace, place: torch.device, world: World) -> bool:

@@ -96,7 +96,7 @@ class MemoryConfig:
     order: longest stretch of characters that is counted; 0 means no counts
     share: of the counts in the mixture, from 0 to 1; auto estimates it from text that no one saw
     calibration_fraction: share of the training split, at its start, kept for that
-    teach: share of the counts in the target of training; 0 means none
+    teach: share of the counts in the target of training, where no GPT teaches; 0 means none
     folds: parts of the text, each of which is taught by counts of the others
     """
 
@@ -130,6 +130,8 @@ class TrainConfig:
 
     out_dir: the run's folder; null means checkpoints/ and the name of the settings file
     init_from: a checkpoint, or handmade:NAME, whose weights and vocabulary to start from
+    teacher: checkpoints parted by commas, or handmade:NAME, that teach the model; null means none
+    teach: share of the target that comes from these
     seed: decides the first weights, the batches and dropout
     minutes: for all of the run, turned into max_steps before it; null means max_steps alone
     max_steps: updates of the weights; the most of them, where there are minutes
@@ -144,6 +146,8 @@ class TrainConfig:
 
     out_dir: str | None = None
     init_from: str | None = None
+    teacher: str | None = None
+    teach: float = 0.5
     seed: int = 1
     minutes: float | None = None
     max_steps: int = 5000
@@ -167,6 +171,8 @@ class TrainConfig:
                 f"batch_size={self.batch_size} cannot be cut into grad_accum={self.grad_accum} "
                 "equal parts; change one of them"
             )
+        if not 0 < self.teach <= 1:
+            raise ValueError(f"teach must be above 0 and at most 1, not {self.teach}")
 
     def limit(self, asked: Set[str], named: Set[str]) -> None:
         """Let of minutes and max_steps those count that were meant.

@@ -63,7 +63,9 @@ def memory(trainer: Trainer, measured: Measured) -> str:
     """What has to be in memory, counted, and what was, measured."""
     weights = megabytes(size(trainer.model.parameters()))
     remembered = megabytes(size(remembered_by(trainer)))
-    counted = f"{weights} weights, {weights} gradients, {remembered} optimizer (counted)"
+    teachers = taught_by(trainer)
+    taught = f", {megabytes(size(teachers))} teachers" if teachers else ""
+    counted = f"{weights} weights, {weights} gradients, {remembered} optimizer{taught} (counted)"
     if not measured.peak:
         return f"memory  {counted}"
     place = "GPU" if trainer.device.type == "cuda" else "process"
@@ -100,7 +102,7 @@ def budgets(trainer: Trainer, measured: Measured, spent: float) -> list[str]:
 
 def disk(trainer: Trainer) -> str:
     """What the checkpoints will take, counted."""
-    tensors = [*trainer.model.parameters(), *remembered_by(trainer)]
+    tensors = [*trainer.model.parameters(), *remembered_by(trainer), *taught_by(trainer)]
     if trainer.memory:
         tensors += [tensor for level in trainer.memory.packed for tensor in level.values()]
     checkpoint = size(tensors) + ENTRY * len(tensors)
@@ -111,6 +113,11 @@ def remembered_by(trainer: Trainer) -> list[Tensor]:
     """The tensors of the optimizer's state, which is there after the first update."""
     states = [state for part in trainer.optimizer.state() for state in part.values()]
     return [tensor for state in states for tensor in state.values()]
+
+
+def taught_by(trainer: Trainer) -> list[Tensor]:
+    """The weights of the GPTs that teach."""
+    return [weight for model in trainer.teachers for weight in model.parameters()]
 
 
 def size(tensors: Iterable[Tensor]) -> int:

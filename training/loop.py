@@ -58,6 +58,17 @@ def counts_are_first(trainer: Trainer) -> bool:
     return trainer.memory is not None and trainer.progress.best_loss == math.inf
 
 
+def taught(trainer: Trainer) -> str:
+    """Which GPTs teach, and how much, in words; nothing where none does."""
+    if not trainer.teachers:
+        return ""
+    train = trainer.config.train
+    sizes = " and ".join(f"{model.parameter_count():,}" for model in trainer.teachers)
+    counts = "; counts do not teach" if trainer.config.memory.teach else ""
+    said = f"{100 * train.teach:g}% of each target comes from {train.teacher}"
+    return f"{said} ({sizes} parameters){counts}"
+
+
 def evaluate_and_keep(trainer: Trainer, folder: Path, board: Board, bar: tqdm) -> float:
     """Evaluate, print, show and save what was found; the val_loss."""
     train, step = trainer.config.train, trainer.progress.step

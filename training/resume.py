@@ -17,6 +17,7 @@ from system.settings import Config, DataConfig
 
 KEPT = ("model", "data", "memory")  # sections that a run keeps, but for
 FREE = ("data.dataset", "data.map_above_mb")  # what is another matter on another machine
+FIXED = ("optim.optimizer", "train.teacher")  # what it keeps beside
 
 
 def saved_name(args: argparse.Namespace) -> str:
@@ -98,9 +99,9 @@ def resumed_settings(args: argparse.Namespace, folder: Path) -> tuple[Config, Ch
     for name in (f"{section}.{key}" for section in changes for key in changes[section]):
         section, _, key = name.partition(".")
         old, new = (getattr(getattr(each, section), key) for each in (before, after))
-        fixed = (section in KEPT and name not in FREE) or name == "optim.optimizer"
+        fixed = (section in KEPT and name not in FREE) or name in FIXED
         if fixed and old != new:
-            kept.append(f"{name}={old}")
+            kept.append(f"{name}={'null' if old is None else old}")
     if kept:
         raise UserError(
             f"a resumed run keeps {' and '.join(kept)}; leave the change out, or start a new run, "

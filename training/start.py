@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import math
+import os
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from system.errors import UserError
 from system.files import clear_temporary, write_whole
 from system.settings import Config
 from training import metrics
+from training.predecessor import Packed, take
 from training.resume import find_folder, locate_text, resumed_settings
 from training.trainer import Trainer
 
@@ -55,10 +57,7 @@ def start_from(settings: Config, overrides: list[str]) -> Checkpoint | None:
     name = settings.train.init_from
     if name is None:
         return None
-    if name.startswith(handmade.PREFIX):
-        source = handmade.load(name.removeprefix(handmade.PREFIX))
-    else:
-        source = checkpoint.load(checkpoint.locate(Path(name)))
+    source = find_model(name)
     asked = config.parse_overrides(overrides).get("model", {})
     wanted = dataclasses.replace(source.model, dropout=settings.model.dropout)
     for field in asked:
@@ -69,6 +68,27 @@ def start_from(settings: Config, overrides: list[str]) -> Checkpoint | None:
             )
     settings.model = wanted
     return source
+
+
+def find_model(name: str) -> Checkpoint:
+    """The model called `name`: of a checkpoint, of a run folder, or handmade:NAME."""
+    if name.startswith(handmade.PREFIX):
+        return handmade.load(name.removeprefix(handmade.PREFIX))
+    return checkpoint.load(checkpoint.locate(Path(name)))
+
+
+def find_teachers(names: str | None, chars: str) -> list[Packed]:
+    """What `train.teacher` names, for a text of the vocabulary `chars`. Raises UserError.
+
+    Commas part several names, unless a comma is in the one name of what is there.
+    """
+    if names is None:
+        return []
+    alone = os.path.exists(names)  # noqa: PTH110 - Path.exists raises where a name is too long
+    each = [names] if alone else [name.strip() for name in names.split(",")]
+    if not all(each):
+        raise UserError(f"train.teacher={names} has an empty name between commas; take one out")
+    return [take(find_model(name), name, chars) for name in each]
 
 
 def prepare(
@@ -105,12 +125,14 @@ def prepare(
             f"the text {data.dataset} changed since the run began, or is another one; "
             "--allow-data-change goes on with it"
         )
+    chars = text.tokenizer.chars
+    teachers = saved.teachers if saved else find_teachers(settings.train.teacher, chars)
     torch.manual_seed(settings.train.seed)
-    settings.model = dataclasses.replace(settings.model, vocab_size=len(text.tokenizer.chars))
+    settings.model = dataclasses.replace(settings.model, vocab_size=len(chars))
     model = GPT(settings.model)
     if source:
         model.load_state_dict(source.weights, strict=True)
-    trainer = Trainer(model.to(place), text, settings, place)
+    trainer = Trainer(model.to(place), text, settings, place, teachers=teachers)
     if saved:
         trainer.resume(saved)
     return trainer

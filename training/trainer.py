@@ -5,7 +5,7 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from system.settings import Config
 from training.memory import Memory
 from training.optim import Optimizer, schedule
 from training.parallel import ALONE, World
+from training.predecessor import Packed, Predecessors, pack
 from training.teacher import Teacher
 
 EVAL_CHARACTERS, EVAL_LOGITS = 1 << 14, 1 << 24  # predicted at a time in an evaluation, at most
@@ -52,9 +53,20 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class Trainer:
-    """Updates and measures a model. Every update is a pure function of the state and the step."""
+    """Updates and measures a model. Every update is a pure function of the state and the step.
 
-    def __init__(self, model: GPT, corpus: Corpus, config: Config, device: torch.device) -> None:
+    teachers: the GPTs that teach it; where there are some, no counts do
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        corpus: Corpus,
+        config: Config,
+        device: torch.device,
+        *,
+        teachers: Sequence[Packed] = (),
+    ) -> None:
         self.model, self.corpus, self.config, self.device = model, corpus, config, device
         train = config.train
         self.dtype = set_precision(train.dtype, device)
@@ -63,7 +75,11 @@ class Trainer:
         self.world, self.forward = ALONE, model
         memory, vocab_size = config.memory, len(corpus.tokenizer.chars)
         self.memory = Memory(corpus, memory, device) if memory.order else None
-        self.teacher = Teacher(corpus.train, vocab_size, memory, device) if memory.teach else None
+        self.teacher: Teacher | Predecessors | None = None
+        if teachers:
+            self.teacher = Predecessors(teachers, train.teach, device, self.dtype)
+        elif memory.teach:
+            self.teacher = Teacher(corpus.train, vocab_size, memory, device)
         self.progress = Progress()
         self.loss_sum = torch.zeros((), device=device)  # read only now and then: a GPU would wait
         self.grad_norm = torch.zeros((), device=device)  # of the latest update, before clipping
@@ -102,6 +118,11 @@ class Trainer:
             forward = self.forward
         self.model.zero_grad()
         return forward
+
+    @property
+    def teachers(self) -> list[GPT]:
+        """The GPTs that teach the model; none where counts do, or nothing."""
+        return self.teacher.models if isinstance(self.teacher, Predecessors) else []
 
     def learning_rate(self) -> float:
         """Of the latest update, for the matrices."""
@@ -245,6 +266,7 @@ class Trainer:
             progress=dataclasses.asdict(self.progress),
             counts=self.memory.packed if self.memory else [],
             shares=self.memory.shares.tolist() if self.memory else [],
+            teachers=[pack(model) for model in self.teachers],
         )
 
     def writer(self) -> GPT | Mixture:
