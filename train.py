@@ -95,7 +95,9 @@ def introduce(trainer: Trainer, folder: Path, planned: str) -> None:
     )
     step = trainer.progress.step
     onward = f" from step {step:,} on" if step else ""
-    print(f"run    {folder}{onward}, {steps_left(trainer)}")
+    train, generation = trainer.config.train, trainer.progress.generation
+    which = f", generation {generation} of {train.generations}" if train.generations > 1 else ""
+    print(f"run    {folder}{onward}, {steps_left(trainer)}{which}")
     if planned:
         print(f"time   {planned}")
     if by := taught(trainer):

@@ -131,7 +131,9 @@ class TrainConfig:
     out_dir: the run's folder; null means checkpoints/ and the name of the settings file
     init_from: a checkpoint, or handmade:NAME, whose weights and vocabulary to start from
     teacher: checkpoints parted by commas, or handmade:NAME, that teach the model; null means none
-    teach: share of the target that comes from these
+    teach: share of the target that comes from these, or from the generation before
+    generations: models trained one after the other, each but the first taught by the one before
+    first_share: share of the steps that the first of them gets; null means an equal one
     seed: decides the first weights, the batches and dropout
     minutes: for all of the run, turned into max_steps before it; null means max_steps alone
     max_steps: updates of the weights; the most of them, where there are minutes
@@ -148,6 +150,8 @@ class TrainConfig:
     init_from: str | None = None
     teacher: str | None = None
     teach: float = 0.5
+    generations: int = 1
+    first_share: float | None = None
     seed: int = 1
     minutes: float | None = None
     max_steps: int = 5000
@@ -160,7 +164,7 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "max_steps", "batch_size", "grad_accum", "eval_every")
+        at_least(self, 1, "generations", "max_steps", "batch_size", "grad_accum", "eval_every")
         at_least(self, 0, "seed", "patience")
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(
@@ -173,6 +177,13 @@ class TrainConfig:
             )
         if not 0 < self.teach <= 1:
             raise ValueError(f"teach must be above 0 and at most 1, not {self.teach}")
+        if self.first_share is not None and not 0 < self.first_share < 1:
+            raise ValueError(f"first_share must lie between 0 and 1, not {self.first_share}")
+        if self.generations > self.max_steps:
+            raise ValueError(
+                f"generations={self.generations} are more than max_steps={self.max_steps}; each "
+                "takes a step, so change one of them"
+            )
 
     def limit(self, asked: Set[str], named: Set[str]) -> None:
         """Let of minutes and max_steps those count that were meant.

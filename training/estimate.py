@@ -116,8 +116,10 @@ def remembered_by(trainer: Trainer) -> list[Tensor]:
 
 
 def taught_by(trainer: Trainer) -> list[Tensor]:
-    """The weights of the GPTs that teach."""
-    return [weight for model in trainer.teachers for weight in model.parameters()]
+    """The weights of the GPTs that teach, now or in a later generation, whichever are more."""
+    now = [weight for model in trainer.teachers for weight in model.parameters()]
+    to_come = trainer.progress.generation < trainer.config.train.generations
+    return max(now, list(trainer.model.parameters()) if to_come else [], key=size)
 
 
 def size(tensors: Iterable[Tensor]) -> int:

@@ -35,8 +35,10 @@ def fit(trainer: Trainer, folder: Path, board: Board, stop: Stop) -> None:
         val_loss = progress.best_loss
     with bar:
         while not (trainer.done() or signal):
+            if progress.over(train):
+                hand_over(trainer, folder, board, bar)
             trainer.update()
-            evaluate = progress.step % train.eval_every == 0 or progress.step == train.max_steps
+            evaluate = progress.step % train.eval_every == 0 or progress.step == progress.end(train)
             if evaluate:
                 val_loss = evaluate_and_keep(trainer, folder, board, bar)
             elif progress.step % read_every == 0:
@@ -58,37 +60,59 @@ def counts_are_first(trainer: Trainer) -> bool:
     return trainer.memory is not None and trainer.progress.best_loss == math.inf
 
 
+def hand_over(trainer: Trainer, folder: Path, board: Board, bar: tqdm) -> None:
+    """Begin the next generation, and say so.
+
+    Until it is saved, a resumed run comes here again, and begins it in the same way.
+    """
+    if trainer.progress.loss_count:  # its end has moved to before where it stands
+        evaluate_and_keep(trainer, folder, board, bar)
+    trainer.succeed()
+    generations = f"generation {trainer.progress.generation} of {trainer.config.train.generations}"
+    bar.write(f"{generations} begins; {taught(trainer)}", file=sys.stdout)
+
+
 def taught(trainer: Trainer) -> str:
     """Which GPTs teach, and how much, in words; nothing where none does."""
     if not trainer.teachers:
         return ""
-    train = trainer.config.train
+    train, before = trainer.config.train, trainer.progress.generation - 1
+    name = f"generation {before}" if before else train.teacher
     sizes = " and ".join(f"{model.parameter_count():,}" for model in trainer.teachers)
     counts = "; counts do not teach" if trainer.config.memory.teach else ""
-    said = f"{100 * train.teach:g}% of each target comes from {train.teacher}"
-    return f"{said} ({sizes} parameters){counts}"
+    return f"{100 * train.teach:g}% of each target comes from {name} ({sizes} parameters){counts}"
 
 
 def evaluate_and_keep(trainer: Trainer, folder: Path, board: Board, bar: tqdm) -> float:
     """Evaluate, print, show and save what was found; the val_loss."""
     train, step = trainer.config.train, trainer.progress.step
+    before = trainer.progress.best_loss
     record = trainer.measure()
     bar.write(describe(record, train.max_steps), file=sys.stdout)
-    keep(trainer, folder, record)
+    keep(trainer, folder, record, better=record["val_loss"] < before)
     board.log(record)
     if train.tensorboard and trainer.world.leads:
         board.text(write(trainer, trainer.writer()), step)
     return record["val_loss"]
 
 
-def keep(trainer: Trainer, folder: Path, record: dict[str, int | float] | None = None) -> None:
-    """Save where the run stands, and the `record` of an evaluation; one process does it for all."""
+def keep(
+    trainer: Trainer,
+    folder: Path,
+    record: dict[str, int | float] | None = None,
+    *,
+    better: bool = False,
+) -> None:
+    """Save where the run stands, and the `record` of an evaluation; one process does it for all.
+
+    better: than all before, so that it is the best checkpoint too
+    """
     if not trainer.world.leads:
         return
     if record:
         metrics.append(folder, record)
-        if trainer.progress.stale == 0:
-            checkpoint.save(folder / BEST, trainer.checkpoint())
+    if better:
+        checkpoint.save(folder / BEST, trainer.checkpoint())
     checkpoint.save(folder / LAST, trainer.checkpoint())
 
 

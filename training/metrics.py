@@ -1,5 +1,6 @@
 """What a run measured: one line of JSON per evaluation, and a picture of them."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -36,7 +37,10 @@ def rewind(folder: Path, step: int) -> None:
 
 
 def plot(folder: Path) -> Path | None:
-    """Draw train_loss and val_loss against steps and seconds; None when nothing was measured."""
+    """Draw train_loss and val_loss against steps and seconds; None when nothing was measured.
+
+    Where a generation ends there is a dotted line, and a gap in the curves.
+    """
     records = read(folder)
     if not records:
         return None
@@ -44,15 +48,20 @@ def plot(folder: Path) -> Path | None:
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     best = min(records, key=lambda record: record["val_loss"])
+    each = itertools.groupby(records, key=lambda record: record.get("generation", 1))
+    generations = [list(records) for _, records in each]
+    rows = [row for records in generations for row in (*records, {})][:-1]  # {} makes a gap
     axes = figure.subplots(1, 2, sharey=True)
     for ax, key in zip(axes, ("step", "seconds"), strict=True):
-        x = [record[key] for record in records]
-        ax.plot(x, [record["train_loss"] for record in records], label="train_loss")
-        ax.plot(x, [record["val_loss"] for record in records], label="val_loss")
-        alone = [record for record in records if "val_loss_trained" in record and record["step"]]
-        if alone:  # that of an untrained model would flatten all else
-            y = [record["val_loss_trained"] for record in alone]
-            ax.plot([record[key] for record in alone], y, "--", color="C1", label="trained alone")
+        for finished in generations[:-1]:
+            ax.axvline(finished[-1][key], color="gray", linestyle=":")
+        x = [row.get(key) for row in rows]
+        ax.plot(x, [row.get("train_loss") for row in rows], label="train_loss")
+        ax.plot(x, [row.get("val_loss") for row in rows], label="val_loss")
+        alone = [row for row in rows if not row or ("val_loss_trained" in row and row["step"])]
+        if any(alone):  # that of an untrained model would flatten all else
+            y = [row.get("val_loss_trained") for row in alone]
+            ax.plot([row.get(key) for row in alone], y, "--", color="C1", label="trained alone")
         ax.plot(best[key], best["val_loss"], "o", color="C1", label=f"best {best['val_loss']:.4f}")
         ax.set_xlabel(key)
         ax.grid(alpha=0.3)

@@ -6,7 +6,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -23,28 +22,10 @@ from training.memory import Memory
 from training.optim import Optimizer, schedule
 from training.parallel import ALONE, World
 from training.predecessor import Packed, Predecessors, pack
+from training.progress import Progress
 from training.teacher import Teacher
 
 EVAL_CHARACTERS, EVAL_LOGITS = 1 << 14, 1 << 24  # predicted at a time in an evaluation, at most
-
-
-@dataclass
-class Progress:
-    """Where a run stands; saved with it.
-
-    step: updates so far
-    best_loss: lowest val_loss so far, nats per character
-    stale: evaluations since that one
-    seconds: time spent in updates, evaluations and saves left out
-    loss_sum, loss_count: training loss of the updates since the last evaluation
-    """
-
-    step: int = 0
-    best_loss: float = math.inf
-    stale: int = 0
-    seconds: float = 0.0
-    loss_sum: float = 0.0
-    loss_count: int = 0
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -119,16 +100,32 @@ class Trainer:
         self.model.zero_grad()
         return forward
 
+    def succeed(self) -> None:
+        """Begin the next generation: a new model of the same shape, taught by the one so far."""
+        world, train = self.world, self.config.train
+        self.disconnect()
+        self.progress.advance()
+        teachers = [pack(self.model)]
+        self.teacher = Predecessors(teachers, train.teach, self.device, self.dtype)
+        torch.manual_seed(mix(train.seed, "generation", self.progress.generation))
+        self.model = GPT(self.model.config).to(self.device)
+        self.optimizer = Optimizer(self.model, self.config.optim)
+        self.connect(world)
+
     @property
     def teachers(self) -> list[GPT]:
         """The GPTs that teach the model; none where counts do, or nothing."""
         return self.teacher.models if isinstance(self.teacher, Predecessors) else []
 
+    def share_of_peak(self, step: int) -> float:
+        """Share of the peak learning rate at `step`, by the schedule of this generation."""
+        began, end = self.progress.began, self.progress.end(self.config.train)
+        return schedule(step - began, end - began, self.config.optim)
+
     def learning_rate(self) -> float:
         """Of the latest update, for the matrices."""
-        latest = max(0, self.progress.step - 1)
-        optim = self.config.optim
-        return optim.learning_rate * schedule(latest, self.config.train.max_steps, optim)
+        latest = max(self.progress.began, self.progress.step - 1)
+        return self.config.optim.learning_rate * self.share_of_peak(latest)
 
     def update(self) -> None:
         """One step: this process's share of the batch in `grad_accum` parts, then the optimizer."""
@@ -146,7 +143,7 @@ class Trainer:
         loss += self.backward(*last)
         clip = self.config.optim.grad_clip or math.inf
         self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
-        self.optimizer.step(schedule(step, config.max_steps, self.config.optim))
+        self.optimizer.step(self.share_of_peak(step))
         self.loss_sum += loss + 0 * self.grad_norm  # one that is not finite shows as NaN
         self.progress.loss_count += 1
         self.progress.step += 1
@@ -228,11 +225,11 @@ class Trainer:
         self.check_finite(torch.tensor(val_loss))
         progress.loss_sum, progress.loss_count = 0.0, 0
         self.loss_sum.zero_()
-        progress.stale += 1
-        if val_loss < progress.best_loss:
-            progress.best_loss, progress.stale = val_loss, 0
+        progress.note(val_loss)
+        several = self.config.train.generations > 1
         return {
             "step": progress.step,
+            **({"generation": progress.generation} if several else {}),
             "seconds": round(progress.seconds, 3),
             "train_loss": train_loss,
             "val_loss": val_loss,
@@ -249,9 +246,7 @@ class Trainer:
 
     def done(self) -> bool:
         """Whether all steps are made, or the patience is used up."""
-        patience = self.config.train.patience
-        stalled = 0 < patience <= self.progress.stale
-        return stalled or self.progress.step >= self.config.train.max_steps
+        return self.progress.done(self.config.train)
 
     def checkpoint(self) -> Checkpoint:
         """Everything that going on exactly from here takes. Raises Fault as check_finite does."""
@@ -282,7 +277,8 @@ class Trainer:
             self.optimizer.load_state(saved.optimizer)
             if self.memory:
                 self.memory.shares.copy_(torch.tensor(saved.shares))
-            self.progress = Progress(**saved.progress)
+            before = {"lowest": saved.progress["best_loss"]}  # of a run that had one generation
+            self.progress = Progress(**(before | saved.progress))
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise UserError(
                 "the optimizer or progress in the checkpoint does not fit the run; start a new run "

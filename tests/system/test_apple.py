@@ -104,12 +104,13 @@ def losses(folder: str) -> list[float]:
 def test_training_there_is_training_here(
     config: str, train_toy: Callable, apple: Apple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    two = "train.generations=2"
     with monkeypatch.context() as patch:
         stop = after(2, lambda trainer: signal.raise_signal(signal.SIGTERM))
         patch.setattr(Trainer, "update", stop)
-        assert ", mps, float32\n" in train_toy(config, "there", status=128 + signal.SIGTERM)
+        assert ", mps, float32\n" in train_toy(config, "there", two, status=128 + signal.SIGTERM)
     train_toy(config, "there", "--resume")
-    train_toy(config, "here", "--device", "cpu", "--cpu-section", "no")
+    train_toy(config, "here", two, "--device", "cpu", "--cpu-section", "no")
     assert losses("there") == pytest.approx(losses("here"), rel=1e-3)
     assert apple.seen >= {"_fused_adamw_", "native_layer_norm_backward", "embedding_dense_backward"}
     if config == "tiny_shakespeare":

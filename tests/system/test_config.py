@@ -241,7 +241,7 @@ def test_names_that_are_no_texts_are_refused() -> None:
 # Ranges
 
 COUNTS = "model.block_size model.n_layer model.n_head model.n_embd model.head_size model.ffn_size"
-COUNTS += " train.max_steps train.batch_size train.grad_accum train.eval_every"
+COUNTS += " train.max_steps train.batch_size train.grad_accum train.eval_every train.generations"
 FROM_ZERO = "data.map_above_mb optim.learning_rate optim.embedding_learning_rate"
 FROM_ZERO += " optim.head_learning_rate optim.vector_learning_rate optim.weight_decay"
 FROM_ZERO += " optim.grad_clip optim.warmup_steps train.seed train.patience"
@@ -253,6 +253,10 @@ OUT_OF_RANGE = [
     *((key, "1", r"must be at least 0 and below 1, not 1\.0") for key in BELOW_ONE.split()),
     ("data.val_fraction", "9e-4", r"must lie between 0\.001 and 0\.999, not 0\.0009"),
     ("data.val_fraction", "1", r"must lie between 0\.001 and 0\.999, not 1\.0"),
+    ("train.teach", "0", r"must be above 0 and at most 1, not 0\.0"),
+    ("train.teach", "1.5", r"must be above 0 and at most 1, not 1\.5"),
+    ("train.first_share", "0", r"must lie between 0 and 1, not 0\.0"),
+    ("train.first_share", "1", r"must lie between 0 and 1, not 1\.0"),
     ("optim.final_share", "-0.5", r"must lie between 0 and 1, not -0\.5"),
     ("optim.final_share", "1.5", r"must lie between 0 and 1, not 1\.5"),
     ("train.minutes", "0", r"must be above 0, not 0\.0; null makes train\.max_steps steps"),
@@ -267,7 +271,12 @@ def test_value_out_of_range_is_refused(read: Read, key: str, text: str, reason: 
 
 
 ENDS = [(key, 0) for key in [*FROM_ZERO.split(), *BELOW_ONE.split(), "optim.final_share"]]
-ENDS += [("optim.final_share", 1), ("data.val_fraction", 0.001), ("data.val_fraction", 0.999)]
+ENDS += [
+    ("optim.final_share", 1),
+    ("train.teach", 1),
+    ("data.val_fraction", 0.001),
+    ("data.val_fraction", 0.999),
+]
 
 
 @pytest.mark.parametrize(("key", "value"), ENDS)
@@ -279,6 +288,10 @@ AT_ODDS = [
     (["model.n_embd=100"], "model.n_embd=100 is not divisible by n_head=6; .* set head_size"),
     (["model.n_embd=30"], "model.rotary positions .* head_size=5 must be even; .* to learned"),
     (["train.grad_accum=5"], "train.batch_size=64 cannot be cut into grad_accum=5 equal parts"),
+    (
+        ["train.generations=6", "train.max_steps=5"],
+        r"train\.generations=6 are more than max_steps=5; each takes a step, so change one",
+    ),
     (["model.vocab_size=65"], "model.vocab_size comes from the text; leave it out"),
     (["train.sede=3"], r"'train\.sede' is no setting; did you mean train\.seed\?"),
     ([f"train.{'s' * 60}=3"], "'train.s{50}.* is no setting; see --help"),
@@ -489,7 +502,9 @@ valid = st.builds(
     train=st.builds(
         lambda parts, size, **rest: TrainConfig(grad_accum=parts, batch_size=parts * size, **rest),
         *[st.integers(1, 40_000)] * 2,
-        **dict.fromkeys(["out_dir", "init_from"], paths),
+        **dict.fromkeys(["out_dir", "init_from", "teacher"], paths),
+        teach=st.floats(0, 1, exclude_min=True),
+        first_share=st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True),
         **dict.fromkeys(["seed", "max_steps", "eval_every", "patience"], counts),
         minutes=st.none() | st.floats(1e-300, 1e300),
         compile=st.booleans(),
