@@ -2,6 +2,7 @@
 
 import bisect
 import contextlib
+import copy
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -61,15 +62,21 @@ def settle(trainer: Trainer, measured: Measured, begun: float) -> str:
         return ""
     spent, most = time.perf_counter() - begun, train.max_steps - standing
     fit = fitting(trainer, measured, 60 * minutes - spent)
-    train.max_steps = standing + max(1, min(fit, most))
+    train.max_steps = standing + max(fewest(trainer), min(fit, most))
     here, setting = in_words(minutes), f"(train.max_steps={train.max_steps})"
-    if fit == 0:
-        rest = clock(finish(measured) + duration(trainer, measured, 1))
-        over = f"{clock(spent)} are over, and 1 step and the end take {rest}"
+    if fit < fewest(trainer):
+        steps = f"{fewest(trainer)} step{'s' * (fewest(trainer) > 1)}"
+        rest = clock(finish(measured) + duration(trainer, measured, fewest(trainer)))
+        over = f"{clock(spent)} are over, and {steps} and the end take {rest}"
         return f"{here}: too few; {over} {setting}"
     if fit > most:
         return f"{here}: {fit:,} steps, but at most {most:,} {setting}"
     return f"{here}: {fit:,} steps {setting}"
+
+
+def fewest(trainer: Trainer) -> int:
+    """Steps that a run makes at least: one for each generation to come, and one."""
+    return 1 + max(0, trainer.config.train.generations - trainer.progress.generation)
 
 
 def fitting(trainer: Trainer, measured: Measured, seconds: float) -> int:
@@ -85,7 +92,16 @@ def duration(trainer: Trainer, measured: Measured, steps: int) -> float:
     each = measured.evaluation + SAVES * measured.save
     if trainer.config.train.tensorboard:
         each += measured.sample
-    return steps * measured.step + evaluations(trainer, steps) * each
+    now = min(steps, max(0, ends(trainer, steps)[0] - trainer.progress.step))
+    total = now * measured.step + (steps - now) * measured.later
+    return total + evaluations(trainer, steps) * each
+
+
+def ends(trainer: Trainer, steps: int) -> list[int]:
+    """Where the generations end, if the run has the next `steps` steps."""
+    train = copy.copy(trainer.config.train)  # as it is, however few they are
+    train.max_steps = trainer.progress.step + steps
+    return trainer.progress.ends(train)
 
 
 def finish(measured: Measured) -> float:
@@ -97,8 +113,9 @@ def evaluations(trainer: Trainer, steps: int) -> int:
     """How many evaluations come with the next `steps` steps."""
     standing, every = trainer.progress.step, trainer.config.train.eval_every
     last = standing + steps
-    count = last // every - standing // every + counts_are_first(trainer)
-    return count + (steps > 0 and last % every > 0)  # there is one at the end
+    regular = last // every - standing // every
+    at_ends = sum(standing < end <= last and end % every > 0 for end in ends(trainer, steps))
+    return counts_are_first(trainer) + regular + at_ends
 
 
 def in_words(minutes: float) -> str:

@@ -80,8 +80,9 @@ def duration(trainer: Trainer, measured: Measured) -> str:
     steps = left(trainer)
     evaluations = budget.evaluations(trainer, steps)
     total = budget.duration(trainer, measured, steps)
+    later = f", {clock(measured.later)} in the next generation" if measured.later else ""
     return (
-        f"time    {clock(measured.step)} a step (timed on {measured.steps}), "
+        f"time    {clock(measured.step)} a step (timed on {measured.steps}){later}, "
         f"{clock(measured.evaluation)} an evaluation (timed on {measured.share:.0%} of it)\n"
         f"        about {clock(total)} for {steps:,} steps and {evaluations:,} evaluations, "
         "waiting for the disk left out"

@@ -4,6 +4,7 @@ The steps of a run are counted through. Where a generation ends follows from the
 where it began, so that a run goes on exactly wherever it was stopped.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -56,6 +57,15 @@ class Progress:
         if self.generation == 1 and to_come and train.first_share is not None:
             share = train.first_share
         return self.began + max(1, min(round(share * left), left - to_come))
+
+    def ends(self, train: TrainConfig) -> list[int]:
+        """The steps at which this generation and those to come end."""
+        there, ends = dataclasses.replace(self), []
+        for _ in range(self.generation, max(self.generation, train.generations) + 1):
+            there.step = there.end(train)
+            ends.append(there.step)
+            there.advance()
+        return ends
 
     def over(self, train: TrainConfig) -> bool:
         """Whether this generation has made all its steps, or its patience is used up."""

@@ -31,6 +31,7 @@ class Measured:
     """What was measured: seconds of each part of a run, and how; memory in bytes.
 
     step, steps: of a step, and how many were timed
+    later: of a step in the generations to come, which the model teaches; 0 where there are none
     evaluation, share: of one on the whole validation split, and what share of it was timed
     save, sample: of a checkpoint, and of the text at the end; 0 where another process makes them
     peak, grown: the most memory that was ever in use, and how much of it came with the steps
@@ -38,6 +39,7 @@ class Measured:
 
     step: float
     steps: int
+    later: float
     evaluation: float
     share: float
     save: float
@@ -58,6 +60,7 @@ def measure(trainer: Trainer, folder: Path | None = None) -> Measured:
     for group, _ in rates:
         group["lr"] = 0.0
     step, steps = time_steps(trainer)
+    later = time_later_steps(trainer)
     for group, rate in rates:
         group["lr"] = rate
     evaluation, share = time_evaluation(trainer)
@@ -66,7 +69,7 @@ def measure(trainer: Trainer, folder: Path | None = None) -> Measured:
         save = time_save(trainer, folder)
         sample = timed(lambda: write(trainer, trainer.writer()))
     peak = peak_memory(trainer.device)
-    return Measured(step, steps, evaluation, share, save, sample, peak, peak - before)
+    return Measured(step, steps, later, evaluation, share, save, sample, peak, peak - before)
 
 
 def time_steps(trainer: Trainer) -> tuple[float, int]:
@@ -87,6 +90,16 @@ def time_steps(trainer: Trainer) -> tuple[float, int]:
     size = max(1, wanted // GROUPS)
     groups = [timed(lambda: steps(size)) for _ in range(wanted // size)]
     return statistics.median(groups) / size, len(groups) * size
+
+
+def time_later_steps(trainer: Trainer) -> float:
+    """The seconds of a step in the generations to come; 0 where there are none."""
+    if trainer.progress.generation >= trainer.config.train.generations:
+        return 0.0
+    teacher, trainer.teacher = trainer.teacher, trainer.as_teacher()
+    seconds, _ = time_steps(trainer)
+    trainer.teacher = teacher
+    return seconds
 
 
 def time_evaluation(trainer: Trainer) -> tuple[float, float]:

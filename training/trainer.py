@@ -102,15 +102,19 @@ class Trainer:
 
     def succeed(self) -> None:
         """Begin the next generation: a new model of the same shape, taught by the one so far."""
-        world, train = self.world, self.config.train
+        world = self.world
         self.disconnect()
         self.progress.advance()
-        teachers = [pack(self.model)]
-        self.teacher = Predecessors(teachers, train.teach, self.device, self.dtype)
-        torch.manual_seed(mix(train.seed, "generation", self.progress.generation))
+        self.teacher = self.as_teacher()
+        torch.manual_seed(mix(self.config.train.seed, "generation", self.progress.generation))
         self.model = GPT(self.model.config).to(self.device)
         self.optimizer = Optimizer(self.model, self.config.optim)
         self.connect(world)
+
+    def as_teacher(self) -> Predecessors:
+        """The model as it is now, as what teaches another one."""
+        share = self.config.train.teach
+        return Predecessors([pack(self.model)], share, self.device, self.dtype)
 
     @property
     def teachers(self) -> list[GPT]:

@@ -3,6 +3,7 @@
 The runs have a time of their own, so that they end where their minutes do, whatever the machine.
 """
 
+import itertools
 import re
 import shutil
 import signal
@@ -71,7 +72,7 @@ def simulated(standing: int, steps: int, every: int, *, counts: bool, costs: Mea
 def test_as_many_steps_as_fit(make: Callable, standing: int, counts: bool) -> None:
     trainer = make(*MEMORY if counts else ())
     trainer.progress.step = standing
-    nothing = {"steps": 3, "share": 1.0, "peak": 0, "grown": 0}
+    nothing = {"steps": 3, "later": 0.0, "share": 1.0, "peak": 0, "grown": 0}
     costs = Measured(step=0.25, evaluation=1.0, save=0.125, sample=2.0, **nothing)
     once = costs.save + costs.sample + budget.END
     for every in (1, 4, 1000):
@@ -83,6 +84,30 @@ def test_as_many_steps_as_fit(make: Callable, standing: int, counts: bool) -> No
             assert walk(fit + 1) > seconds
 
 
+@pytest.mark.parametrize("share", [None, 0.3])
+def test_generations_have_costs_of_their_own(make: Callable, share: float | None) -> None:
+    trainer = make("train.generations=2", f"train.first_share={share or 'null'}")
+    costs = Measured(0.25, 3, 0.5, 1.0, 1.0, save=0.125, sample=2.0, peak=0, grown=0)
+    once = costs.save + costs.sample + budget.END
+
+    def walk(steps: int) -> float:
+        first = max(1, min(round((share or 0.5) * steps), steps - 1))
+        measured = {*range(every, steps + 1, every), first, steps}
+        return first * 0.25 + (steps - first) * 0.5 + len(measured) * 1.25
+
+    for every, seconds in itertools.product((1, 7, 1000), (1.5, 6.0, 33.3, 50.0)):
+        trainer.config.train.eval_every = every
+        fit = budget.fitting(trainer, costs, seconds + once)
+        assert fit < 2 or walk(fit) <= seconds
+        assert walk(fit + 2 if every == 7 else fit + 1) > seconds  # 7: two may end at once
+
+
+def test_each_generation_makes_a_step(clock: FalseClock, tiny: Callable) -> None:
+    out = tiny("train.minutes=0.01", "train.generations=3", "train.eval_every=1000").out
+    assert "too few" in said(out) and "3 steps and the end take" in said(out)
+    assert [each["generation"] for each in records(RUN)] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -90,6 +115,7 @@ def test_as_many_steps_as_fit(make: Callable, standing: int, counts: bool) -> No
         ("train.eval_every=1000",),
         ("train.eval_every=20", *MEMORY),
         ("train.eval_every=20", "train.tensorboard=true"),
+        ("train.eval_every=1000", "train.generations=3", "train.first_share=0.2"),
     ],
 )
 def test_a_run_ends_with_its_minutes(
@@ -294,7 +320,7 @@ def test_all_processes_take_the_fewest(make: Callable) -> None:
 
     trainer = make("train.minutes=1")
     trainer.world = Pair(0, 2)
-    costs = Measured(0.25, 3, 1.0, 1.0, save=0, sample=0, peak=0, grown=0)
+    costs = Measured(0.25, 3, 0.0, 1.0, 1.0, save=0, sample=0, peak=0, grown=0)
     assert budget.fitting(trainer, costs, 60) == 7
 
 

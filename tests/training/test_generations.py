@@ -4,6 +4,7 @@ import itertools
 import re
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from system import checkpoint, config
 from system.checkpoint import BEST, LAST
 from system.settings import TrainConfig
 from tests.helpers.runs import RUN, exact, forge, records, sha256
-from training import estimate, metrics
+from training import estimate, metrics, timing
 from training.optim import schedule
 from training.progress import Progress
 from training.teacher import Teacher
@@ -372,14 +373,15 @@ def make(*overrides: str) -> Trainer:
 
 
 def test_room_for_the_teacher_is_counted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "SECONDS", 0)
+    monkeypatch.setattr(timing, "SECONDS", 0)
     wide = ("model.n_embd=96",)
     said = {}
     for name, settings in {"one": wide, "two": (*wide, *TWO)}.items():
-        said[name] = estimate.estimate(make(*settings))
+        said[name] = estimate.estimate(make(*settings), time.perf_counter())
     weights = re.search(r"(\S+) kB weights", said["two"])[1]
     assert f" optimizer, {weights} kB teachers (counted)" in said["two"]
-    assert "teachers" not in said["one"]
+    assert "in the next generation" in said["two"]
+    assert "teachers" not in said["one"] and "generation" not in said["one"]
     trainer = make(*wide, *TWO)
     trainer.succeed()
     trainer.update()
