@@ -112,7 +112,7 @@ def test_what_is_not_there() -> None:
             device.pick("mps")
 
 
-def width(trainer: Trainer) -> str:
+def width(trainer: Trainer, begun: float) -> str:
     """What stands for an estimate."""
     return f"width {trainer.model.config.n_embd}"
 
