@@ -122,19 +122,21 @@ def compare_text(args: argparse.Namespace) -> int:
     columns = [Column(label, "handmade", by_hand.build(), chars, args.data)]
     for path in paths:
         columns += trained(path, chars, train)
-    if strange := next((c for c in columns if c.chars != chars), None):
-        raise UserError(f"{strange.label} has the characters in another order; {train}")
     window = min(column.model.config.block_size for column in columns)
-    found = [on_text.lose(column, text.val, window) for column in columns]
+    found = []
+    for column in columns:  # each has an order of the characters of its own
+        order = torch.tensor([column.chars.index(char) for char in chars])
+        found.append(on_text.lose(column, order[text.val.long()], window))
     named = on_text.telling(found[0], found[1], on_text.frequency(text.val, chars))
-    folder = args.out or checkpoint.locate(paths[0]).parent
-    path = on_text.draw(folder / PICTURE, found, named)
+    path = (args.out or checkpoint.locate(paths[0]).parent) / PICTURE
     if args.json:
         content = {"task": args.data, "picture": str(path)}
         print(json.dumps({**content, "models": [dataclasses.asdict(m) for m in found]}, indent=2))
-        return 0
-    print(on_text.tabulate(found, named))
-    print(f"\nsee {path}")
+    else:
+        print(on_text.tabulate(found, named))
+    on_text.draw(path, found, named)  # last: what was measured is out, whatever happens to it
+    if not args.json:
+        print(f"\nsee {path}")
     return 0
 
 
@@ -152,20 +154,20 @@ def command(args: argparse.Namespace) -> int:
     found = [trained(path, task.letters, remedy(args.handmade)) for path in paths]
     columns = [first, *itertools.chain.from_iterable(found), untrained(first)]
     numbers = measure_all(columns, task)
-    from analysis.picture import draw  # here, because importing matplotlib takes a second
-
-    folder = args.out or checkpoint.locate(paths[0]).parent
-    path = draw(folder / PICTURE, columns, numbers, task=task)
+    path = (args.out or checkpoint.locate(paths[0]).parent) / PICTURE
     if args.json:
         content = {"task": task.word or args.handmade, "picture": str(path)}
         content["models"] = [dataclasses.asdict(m) for m in numbers]
         print(json.dumps(content, indent=2))
-        return 0
-    print(tabulate(numbers, task))
-    for measured in numbers:
-        if measured.kind == "trained":
-            print(f"\n{name_wrong(measured, task)}")
-    print(f"\nsee {path}")
+    else:
+        learned = [measured for measured in numbers if measured.kind == "trained"]
+        print(tabulate(numbers, task))
+        print(*(f"\n{name_wrong(measured, task)}" for measured in learned), sep="\n")
+    from analysis.picture import draw  # here, because importing matplotlib takes a second
+
+    draw(path, columns, numbers, task=task)  # last: what was measured is out, whatever happens
+    if not args.json:
+        print(f"\nsee {path}")
     return 0
 
 

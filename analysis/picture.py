@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from analysis.heads import look
+from analysis.labels import label, visible
 from analysis.measure import Column, Measured
 from data.aab import LETTERS, Task
 from data.rules import RuleTask
@@ -33,8 +34,9 @@ def draw_pattern(ax: Axes, pattern: Tensor, context: str) -> None:
             weight = pattern[row, column].item()
             shade = "white" if weight > 0.6 else "black"
             ax.text(column, row, f"{weight:.2f}", ha="center", va="center", color=shade, size=8)
-    ax.set_xticks(range(len(context)), context, family="monospace")
-    ax.set_yticks(range(len(context)), context, family="monospace")
+    names = list(map(visible, context))
+    ax.set_xticks(range(len(context)), names, family="monospace")
+    ax.set_yticks(range(len(context)), names, family="monospace")
     ax.tick_params(length=0)
 
 
@@ -59,8 +61,9 @@ def draw_answers(
         for x in compress(range(len(contexts)), wrong[y]):
             shade = "white" if abs(row[x] - 0.5) > 0.25 else "black"
             ax.text(x, y, "x", ha="center", va="center", color=shade, weight="bold")
-    ax.set_yticks(range(len(rows)), ["rule", *(column.label for column in columns)])
-    ticks = ax.set_xticks(range(len(contexts)), contexts, rotation=90, family="monospace", size=8)
+    ax.set_yticks(range(len(rows)), ["rule", *(label(column.label) for column in columns)])
+    names = ["".join(map(visible, context)) for context in contexts]
+    ticks = ax.set_xticks(range(len(contexts)), names, rotation=90, family="monospace", size=8)
     for tick, context in zip(ticks, contexts, strict=True):
         if context in text:
             tick.label1.set_fontweight("bold")
@@ -80,12 +83,13 @@ def draw(
     size = min(column.model.config.block_size for column in columns)
     windows = task.windows(size)
     context = next((window for window in windows if task.rule(window) == "b"), windows[0])
+    shown = "".join(visible(char, "sans-serif") for char in context)
     n_head = columns[0].model.config.n_layer * columns[0].model.config.n_head
     width = max(12.0, 3.2 * len(columns))
     height = 0.3 * len(columns) + 2.0
     figure = Figure(figsize=(width, 3.3 * n_head + height), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(3.3 * n_head, height))
-    upper.suptitle(f"attention on {context}: each row is a position, and what it looks at")
+    upper.suptitle(f"attention on {shown}: each row is a position, and what it looks at")
     axes = upper.subplots(n_head, len(columns), squeeze=False)
     for x, (column, measured) in enumerate(zip(columns, numbers, strict=True)):
         every = patterns(column, context)
@@ -94,7 +98,7 @@ def draw(
                 ax.axis("off")
                 continue
             draw_pattern(ax, every[head.layer - 1, head.head - 1], context)
-            ax.set_title(f"{column.label}\nlayer {head.layer} head {head.head}")
+            ax.set_title(f"{label(column.label)}\nlayer {head.layer} head {head.head}")
     sizes = (n for n in range(size, 2, -1) if count_contexts(task.letters, n) <= MOST)
     contexts = every_context(task.letters, next(sizes, 2))[:MOST]
     text = task.text()

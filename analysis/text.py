@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from analysis.labels import label, visible
 from analysis.measure import Column
 from data.corpus import eval_windows
 from system.files import write_whole
@@ -101,14 +102,14 @@ def draw(path: Path, found: Sequence[TextLoss], named: Sequence[str]) -> Path:
     figure = Figure(figsize=(12, 4), layout="constrained")
     places, characters = figure.subplots(1, 2)
     for i, each in enumerate(found):
-        places.plot(range(1, len(each.by_place) + 1), each.by_place, label=each.label)
+        places.plot(range(1, len(each.by_place) + 1), each.by_place, label=label(each.label))
         x = [n + 0.8 * i / len(found) for n in range(len(named))]
         values = [each.by_char[char] for char in named]
-        characters.bar(x, values, 0.8 / len(found), align="edge", label=each.label)
+        characters.bar(x, values, 0.8 / len(found), align="edge", label=label(each.label))
     places.set(xscale="log", xlabel="characters of the window that are known")
     places.set(ylabel="loss, nats per character", title="by place in the window")
     ticks = [n + 0.4 for n in range(len(named))]
-    characters.set_xticks(ticks, [repr(char)[1:-1] for char in named], family="monospace")
+    characters.set_xticks(ticks, list(map(visible, named)), family="monospace")
     characters.set_title("on the characters that make the most of the difference")
     for ax in (places, characters):
         ax.grid(alpha=0.3)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -433,6 +434,37 @@ def test_counts_as_weights_on_a_text(home: Path, call: Callable, tiny: Callable)
     out = call(compare.main, *argv).out
     assert "after 64 characters of the window" in out and "after 128" not in out
     assert f"{hand['loss']:.4f}" in out and "see trained/compare.png" in out
+
+
+def test_the_table_comes_before_the_picture(
+    run: Path, home: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was measured is printed, whatever happens to the picture."""
+    monkeypatch.setattr(Figure, "savefig", lambda *args, **options: 1 / 0)
+    for argv, last in (([], " 60 contexts\n"), (["--json"], "\n}\n")):
+        with pytest.raises(ZeroDivisionError):
+            compare.main(argv)
+        assert last in capsys.readouterr().out
+
+
+def test_letters_that_are_hard_to_draw(home: Path, tiny: Callable, call: Callable) -> None:
+    """Two dollar signs around what is no formula, and a letter that the font lacks."""
+    Path("odd.txt").write_text("$^\u0915\x1b" * 200)
+    named = ("data.dataset=odd.txt", "model.block_size=64")
+    assert tiny("train.out_dir=_$^$", *named).status == 0
+    argv = ("--handmade", "ngram", "--data", "odd.txt", "--ckpt", "_$^$")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ended = call(compare.main, *argv)
+    assert (ended.status, ended.err) == (0, "")
+    assert "see _$^$/compare.png" in ended.out
+    saved = checkpoint.load(Path("_$^$/best.pt"))
+    order = [3, 1, 0, 2]
+    saved.chars = "".join(saved.chars[i] for i in order)
+    for name in ("wte.weight", "lm_head.weight"):
+        saved.weights[name] = saved.weights[name][order]
+    checkpoint.save(Path("_$^$/best.pt"), saved)
+    assert call(compare.main, *argv) == ended  # in any order
 
 
 def test_the_picture(run: Path, call: Callable) -> None:
