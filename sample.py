@@ -15,6 +15,7 @@ if __name__ == "__main__":
     begin()  # before the imports, which take most of a second
 
 import argparse
+import itertools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ from system import checkpoint, config, device
 from system.checkpoint import Checkpoint
 from system.commandline import Parser, bounded, run
 from system.errors import UserError
-from system.output import check_output
+from system.output import check_output, harmless
 
 READ_EVERY = 32  # characters between looks at a GPU, which has to wait for them
 MOST_SAMPLES = 10_000  # all are held in memory at once
@@ -213,8 +214,7 @@ def command(args: argparse.Namespace) -> int:
     for row, text in enumerate(written):
         if args.num_samples > 1:
             print(f"--- sample {row + 1} of {args.num_samples}", file=sys.stderr, flush=True)
-        print(writer.tokenizer.decode(idx), end="", flush=True)
-        for piece in text:
+        for piece in harmless(itertools.chain([writer.tokenizer.decode(idx)], text)):
             print(piece, end="", flush=True)
         print()
     return 0

@@ -29,7 +29,7 @@ from system.commandline import Parser, run
 from system.errors import UserError
 from system.files import alone_in
 from system.interrupt import Stop
-from system.output import forgive_output, unbroken
+from system.output import forgive_output, harmless, unbroken
 from training import budget, metrics, parallel
 from training.board import Board, open_board
 from training.board import check as check_board
@@ -65,7 +65,7 @@ def finish(trainer: Trainer, folder: Path) -> None:
     """Draw the losses, write a sample with the best weights, and say how to write more."""
     picture = metrics.plot(folder)
     best = mixture.load(checkpoint.load(checkpoint.locate(folder))).to(trainer.device)
-    print(f"\n{write(trainer, best)}\n")
+    print(f"\n{''.join(harmless([write(trainer, best)]))}\n")
     if trainer.progress.step < trainer.config.train.max_steps:
         print(f"ended early: no better val_loss in {trainer.progress.stale} evaluations")
     print(f"best val_loss {trainer.progress.best_loss:.4f}{f', see {picture}' if picture else ''}")

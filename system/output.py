@@ -4,11 +4,14 @@ from __future__ import annotations  # see system/versions.py
 
 import contextlib
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 from system.errors import UserError, name_all
+
+HARMFUL = re.compile(r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # what terminals obey
 
 
 @contextlib.contextmanager
@@ -95,3 +98,22 @@ def check_output(chars: str) -> None:
             f"standard output is {encoding} and cannot show {strange}, which this model may write; "
             "set PYTHONIOENCODING=utf-8"
         ) from None
+
+
+def harmless(pieces: Iterable[str]) -> Iterator[str]:
+    """The pieces of a text as standard output should get them: as they are, or for a terminal.
+
+    There, control characters are shown as such, ESC as \\x1b, because a text must not move the
+    cursor or turn the terminal into something else. Line ends and tabs stay. A "\\r" waits for the
+    next piece, because what comes then tells whether it belongs to a line end.
+    """
+    if sys.stdout is None or not sys.stdout.isatty():
+        yield from pieces
+        return
+    waiting = ""
+    for piece in pieces:
+        text = waiting + piece
+        waiting = "\r" if text.endswith("\r") else ""
+        yield HARMFUL.sub(lambda found: f"\\x{ord(found[0]):02x}", text.removesuffix("\r"))
+    if waiting:
+        yield r"\x0d"

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import math
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -225,6 +226,35 @@ def test_output_that_cannot_show_every_character(
 def test_output_that_is_closed(refused: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     assert "standard output is closed" in refused()
+
+
+@needs_posix
+def test_a_terminal_obeys_no_text(
+    home: Path, saved: Checkpoint, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows what would move its cursor; a pipe gets what the model wrote."""
+    import tty  # here, as it is not on Windows
+
+    saved.chars = "\n\t\r\x1b\x9b\x7f\x00[2Jabé"
+    checkpoint.save(Path("model.pt"), saved)
+    Path("start.txt").write_text("é\x1b[2J\r\na\tb\r")
+    argv = ("--ckpt", "model.pt", "--device", "cpu", "--prompt-file", "start.txt")
+    piped = call(sample.main, *argv, "--temperature", "9").out
+    assert piped.startswith("é\x1b[2J\r\na\tb\r") and len(piped) == 11 + 500 + 1
+    expected = re.sub("\r(?!\n)", r"\\x0d", piped)
+    for char in "\x1b\x9b\x7f\x00":
+        assert char in piped[11:]
+        expected = expected.replace(char, f"\\x{ord(char):02x}")
+    terminal, end = os.openpty()
+    tty.setraw(end)  # or it would write "\r\n" for "\n"
+    with open(end, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a handle has no path
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert sample.main([*argv, "--temperature", "9"]) == 0
+        shown = b""
+        while len(shown) < len(expected.encode()):
+            shown += os.read(terminal, 1 << 16)
+    os.close(terminal)
+    assert shown.decode() == expected
 
 
 UTF8 = {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "utf-8"}

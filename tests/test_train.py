@@ -160,6 +160,15 @@ def test_precision(tiny: Callable) -> None:
     assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.05)
 
 
+def test_a_terminal_obeys_no_sample(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("text.txt").write_text("\x1b\n" * 99)
+    sample, shown = r"s\n(\n[\n\x1b]{9})\n+best", r"s\n(\n(?:\n|\\x1b){9})\n+best"
+    written = re.search(sample, tiny().out)[1]
+    assert "\x1b" in written
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda stream: True)
+    assert re.search(shown, tiny("--overwrite").out)[1] == written.replace("\x1b", r"\x1b")
+
+
 def test_patience(tiny: Callable) -> None:
     status, out, _ = tiny("train.max_steps=1000", "train.eval_every=1", "train.patience=3")
     losses = [record["val_loss"] for record in records(RUN)]

@@ -1,6 +1,7 @@
 """What is printed arrives at once, as it is, and only a command whose text counts ends by it."""
 
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -26,6 +27,36 @@ def test_forgiven_output(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stdout", stream)
         output.forgive_output()
         sys.stdout.write("é")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2Ja\x00\x08", r"\x1b[2Ja\x00\x08"),
+        ("\x7f\x80\x9b\x9f\xa0é", "\\x7f\\x80\\x9b\\x9f\xa0é"),
+        ("a\tb\nc\r\nd", "a\tb\nc\r\nd"),
+        ("a\rb\r\r\n\r", "a\\x0db\\x0d\r\n\\x0d"),
+        ("\\x1b", "\\x1b"),
+        ("", ""),
+    ],
+)
+def test_a_text_does_nothing_to_a_terminal(
+    text: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it is cut into pieces; and it stays as it is where no terminal is."""
+    for cuts in itertools.product([False, True], repeat=max(0, len(text) - 1)):
+        edges = [0, *(i for i, cut in enumerate(cuts, 1) if cut), len(text)]
+        pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        assert "".join(output.harmless(pieces)) == shown
+        for stream in (io.StringIO(), None):
+            monkeypatch.setattr(sys, "stdout", stream)
+            assert list(output.harmless(pieces)) == pieces
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])  # as Python opens it, and as it does on Windows
