@@ -68,7 +68,7 @@ class ContextsView {
       el("strong", { class: right === all ? "good" : "bad" }, `${right === all ? "✓" : "✗"} ${right} of ${all} right`),
       `${sample}, worst margin ${signed(worst)}`,
       close ? ` (${close} too close to call)` : "",
-      wrong >= 0 ? `; the first wrong one is ${task.contexts[wrong]}` : "",
+      wrong >= 0 ? `; the first wrong one is ${visibleText(Array.from(task.contexts[wrong]))}` : "",
       ".");
     fill(this.tiles, ...task.contexts.map((_, i) => this.tile(i)));
   }
@@ -76,7 +76,7 @@ class ContextsView {
   tile(i) {
     const { task, model } = this.side, margin = this.found[i], right = margin > 0;
     const close = Math.abs(margin) < CLOSE, mark = close ? "≈" : right ? "✓" : "✗";
-    const context = Array.from(task.contexts[i]).map(visible).join(""), answer = visible(model.chars[this.answers[i]]);
+    const context = visibleText(Array.from(task.contexts[i])), answer = visibleText([model.chars[this.answers[i]]]);
     const said = right ? "right" : close ? "too close to call" : "wrong";
     return el("button", {
       type: "button", class: `tile ${right ? "right" : "wrong"}`,

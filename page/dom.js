@@ -29,19 +29,35 @@ function fill(node, ...children) {
 
 const NAMED = { " ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍" };
 const HIDDEN = /^[\p{C}\p{Z}]$/u; // controls, formats, lone surrogates, spaces of all kinds
+const MARK = /^\p{M}$/u; // an accent, a vowel sign: what stands on or beside a letter
 const codePoint = (char) => `U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
 
 /** A character as one can see it where it stands alone, such as in a table. */
 function visible(char) {
   if (NAMED[char]) return NAMED[char];
   if (HIDDEN.test(char)) return codePoint(char);
-  return /^\p{M}$/u.test(char) ? `◌${char}` : char;
+  return MARK.test(char) ? `◌${char}` : char;
+}
+
+const LEFTWARDS = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+
+/** A character as one can see it after another: a mark then stands on its letter. */
+function visibleAfter(char, before) {
+  const carried = MARK.test(char) && before !== undefined && !HIDDEN.test(before) && !NAMED[before];
+  return carried ? char : visible(char);
+}
+
+/** Characters one after the other, as one can see them. Those that run from right to left change
+ * nothing around them: they stand between U+2068 and U+2069, which isolate. */
+function visibleText(chars) {
+  const text = chars.map((char, i) => visibleAfter(char, chars[i - 1])).join("");
+  return LEFTWARDS.test(text) ? `\u2068${text}\u2069` : text;
 }
 
 /** A character as a screen reader should say it. */
 function spoken(char) {
   const names = { " ": "space", "\n": "new line", "\t": "tab", "\r": "carriage return" };
-  return names[char] ?? visible(char);
+  return names[char] ?? visibleText([char]);
 }
 
 /** A character in a box of its own, so that its direction changes nothing around it. */

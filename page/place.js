@@ -48,8 +48,8 @@ class PlaceView {
     const { text } = this.side, record = text.records[place];
     if (!record) return "";
     const probs = probabilities(record.logits), order = ranked(probs);
-    const before = text.ids.slice(Math.max(0, place - 7), place + 1).map((id) => visible(this.chars[id]));
-    const first = `After ${before.join("")} it expects ${spoken(this.chars[order[0]])}, ${percent(probs[order[0]])}.`;
+    const before = text.ids.slice(Math.max(0, place - 7), place + 1).map((id) => this.chars[id]);
+    const first = `After ${visibleText(before)} it expects ${spoken(this.chars[order[0]])}, ${percent(probs[order[0]])}.`;
     const next = text.ids[place + 1];
     if (next === undefined) return first;
     const rank = order.indexOf(next) + 1, bits = text.surprise(place + 1).toFixed(2);

@@ -30,11 +30,16 @@ class TextView {
     const first = this.places.length;
     for (let place = first; place < chars.length; place++) {
       const char = chars[place], id = `place-${place}`;
-      const shown = char === "\n" ? "↵" : char === " " ? " " : visible(char);
+      const shown = char === " " ? " " : visibleAfter(char, chars[place - 1]);
       const node = el("span", { id, role: "option", class: "place", "aria-label": spoken(char) }, shown);
-      node.place = place;
+      Object.assign(node, { place, char, kind: shown.length > 2 ? "place alone" : "place" });
+      node.className = node.kind;
       this.places.push(node);
       this.box.append(node, char === "\n" ? el("br") : "");
+    }
+    for (const node of this.places.slice(first)) {
+      if (node.char < "\u0300" || node.getBoundingClientRect().width) continue;
+      node.className = node.kind = "place narrow"; // it is drawn as a part of the letter before
     }
     this.box.scrollTop = this.box.scrollHeight;
   }
@@ -47,8 +52,9 @@ class TextView {
   /** The keyboard: arrows move, Enter pins, Escape frees, [ and ] go through the heads. */
   key(event) {
     const { app } = this, last = this.places.length - 1, at = app.place ?? last;
+    const on = this.leftwards(at) ? -1 : 1;
     const to = {
-      ArrowLeft: () => at - 1, ArrowRight: () => at + 1, Home: () => 0, End: () => last,
+      ArrowLeft: () => at - on, ArrowRight: () => at + on, Home: () => 0, End: () => last,
       ArrowUp: () => this.line(at, -1), ArrowDown: () => this.line(at, 1),
     }[event.key];
     if (to && last >= 0) app.pick(Math.max(0, Math.min(last, to())), app.pinned, true);
@@ -57,6 +63,16 @@ class TextView {
     else if (event.key === "[" || event.key === "]") app.nextHead(event.key === "]" ? 1 : -1);
     else return;
     event.preventDefault();
+  }
+
+  /** Whether the line of a place runs from right to left: as its first letter does. */
+  leftwards(place) {
+    let first = place, letter;
+    while (first > 0 && this.places[first - 1].char !== "\n") first--;
+    for (; (letter = this.places[first]?.char) && letter !== "\n"; first++) {
+      if (/\p{L}/u.test(letter)) return LEFTWARDS.test(letter);
+    }
+    return false;
   }
 
   /** The place above or below in the text as it is laid out. */
@@ -79,7 +95,7 @@ class TextView {
     this.places.forEach((node, place) => {
       const value = shades?.[place] ?? 0;
       const step = Math.round(Math.min(1, Math.abs(value)) * 10);
-      const name = "place" + (step ? ` ${value < 0 ? "below" : "above"}-${step}` : "")
+      const name = node.kind + (step ? ` ${value < 0 ? "below" : "above"}-${step}` : "")
         + (place === selected ? (pinned ? " chosen pinned" : " chosen") : "")
         + (start !== null && (place < start || place > selected) ? " outside" : "");
       if (name !== node.className) node.className = name; // of thousands, few change

@@ -242,6 +242,49 @@ def test_characters_that_the_model_does_not_know_are_named(visit: Callable[..., 
     expect(page.locator("#complaint")).to_contain_text("no character to start from")
 
 
+SCRIPTS = "ab 1\u0301\u05d0\u05d1\u0633\u0644\u0627\u202e\n"  # Hebrew, Arabic, a mark, an override
+
+
+def boxes(page: Page) -> list[dict[str, float]]:
+    """Where each place of the text is."""
+    found = "app.view.places.map((node) => node.getBoundingClientRect().toJSON())"
+    return page.evaluate(found)
+
+
+def test_texts_of_other_scripts(
+    browser: Browser, pages: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A line runs as its first letter does; marks stand on letters; what is long wraps."""
+    model = tiny_gpt(vocab_size=len(SCRIPTS), bias=True)
+    saved = Checkpoint(model.config, SCRIPTS, model.state_dict(), {}, "f", [], {"step": 7})
+    checkpoint.save(tmp_path / "scripts.pt", saved)
+    out = tmp_path / "page.html"
+    assert look.main(["--ckpt", str(tmp_path / "scripts.pt"), "--out", str(out)]) == 0
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(out.as_uri())
+        ready(page)
+        text = "ab\u05d0\u05d1 a\u0301b\n\u05d0\u05d1 ab\u0301\n\u0301\u202e\u05d0"
+        assert write(page, text, 0) == text
+        left = [box["left"] for box in boxes(page)]
+        assert left[0] < left[1] < left[3] < left[2] < left[5]  # in a line from left to right
+        assert left[12] < left[13] < left[11] < left[10] < left[9]  # from right to left
+        shown = [node.inner_text() for node in page.locator(".place").all()]
+        assert shown[6] == shown[14] == "\u0301"
+        assert shown[-3:] == ["\u25cc\u0301", "U+202E", "\u05d0"]
+        assert boxes(page)[6]["width"] == 0 < boxes(page)[5]["width"]
+        page.click("#place-9")
+        for key, place in (("ArrowLeft", 10), ("ArrowRight", 9), ("Home", 0), ("ArrowRight", 1)):
+            page.keyboard.press(key)
+            chosen = ("aria-activedescendant", f"place-{place}")
+            expect(page.locator("#text")).to_have_attribute(*chosen)
+        assert page.evaluate("app.places[0].sentence(3)").startswith("After \u2068ab")
+        for text in ("ab" * 200, "\u05d0\u05d1" * 200):
+            write(page, text, 0)
+            assert page.evaluate("app.view.box.scrollWidth <= app.view.box.clientWidth")
+            assert len({box["top"] for box in boxes(page)}) > 3
+
+
 def test_what_made_it_so_adds_up(visit: Callable[..., Page]) -> None:
     page = visit("--ckpt", "ODD", "--prompt", WORD)
     page.click("#place-2")
