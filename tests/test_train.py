@@ -268,12 +268,48 @@ def test_init_from(tiny: Callable, call: Callable) -> None:
 
 def test_init_from_refuses_what_does_not_fit(tiny: Callable, refused: Callable) -> None:
     tiny()
-    Path("strange.txt").write_text(TEXT + "éz")
     tune = ("--device=cpu", "--config=tiny.yaml", f"train.init_from={RUN}", "train.out_dir=tuned")
-    strange = refused(*tune, "data.dataset=strange.txt")
-    assert "'z' (U+007A) and 'é' (U+00E9)" in strange
     assert "model.n_layer=3" in refused(*tune, "model.n_layer=3")
     assert not Path("tuned").exists()
+
+
+KINDS = {
+    "plain": (),
+    "tied": ("model.tie_weights=true", "model.position=learned"),
+    "biased": ("model.bias=true",),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_init_from_with_new_characters(kind: str, tiny: Callable, call: Callable) -> None:
+    """What the model knew stays as it was, bit for bit, and the new ones hardly take from it."""
+    words = "the cat sat on the mat and the dog sat on the cat\n"
+    Path("text.txt").write_text(words * 40)
+    shape = ("model.n_embd=32", "train.max_steps=60", "train.eval_every=60", *KINDS[kind])
+    assert tiny(*shape).status == 0
+    old = checkpoint.load(RUN / "best.pt")
+    Path("more.txt").write_text((words + "é z\n") * 40)
+    argv = ("--device=cpu", "--config=tiny.yaml", f"train.init_from={RUN}", "train.max_steps=1")
+    frozen = ("optim.learning_rate=0", "data.dataset=more.txt", "train.out_dir=more")
+    status, out, _ = call(train.main, *argv, *frozen)
+    assert status == 0
+    assert f"new    'z' (U+007A) and 'é' (U+00E9) to {RUN}, which gets " in out
+    new = checkpoint.load(Path("more/last.pt"))
+    assert new.chars == old.chars + "zé" and new.model.vocab_size == len(new.chars)
+    known = len(old.chars)
+    kept = {name: new.weights[name][: len(weight)] for name, weight in old.weights.items()}
+    assert all(torch.equal(kept[name], weight) for name, weight in old.weights.items())
+    idx = torch.tensor([old.chars.index(char) for char in words * 8]).view(-1, 8)
+    with torch.inference_mode():
+        before, after = old.build()(idx), new.build()(idx)
+    assert torch.equal(before, after[..., :known])
+    worse = (after.double().logsumexp(-1) - before.double().logsumexp(-1)).mean().item()
+    assert 0 < worse < 1e-3
+    learning = ("data.dataset=more.txt", "train.out_dir=learned", "train.max_steps=60")
+    assert call(train.main, *argv[:3], *learning).status == 0
+    losses = [record["val_loss"] for record in records(Path("learned"))]
+    assert losses[-1] < records(Path("more"))[-1]["val_loss"]
+    assert call(sample.main, "--ckpt", "learned", "--prompt", "zé").out.startswith("zé")
 
 
 @pytest.mark.parametrize("name", ["one-head", "two-head"])

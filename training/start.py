@@ -13,10 +13,11 @@ from data import corpus
 from model import GPT
 from system import checkpoint, config
 from system.checkpoint import BEST, LAST, RUNS, Checkpoint
-from system.errors import UserError
+from system.errors import UserError, name_all
 from system.files import clear_temporary, write_whole
 from system.settings import Config
 from training import metrics
+from training.newcomers import widened
 from training.predecessor import Packed, take
 from training.resume import find_folder, locate_text, resumed_settings
 from training.trainer import Trainer
@@ -53,7 +54,7 @@ def find_run(args: argparse.Namespace, *, use_gpu: bool) -> tuple[Config | None,
 
 
 def start_from(settings: Config, overrides: list[str]) -> Checkpoint | None:
-    """What `train.init_from` names; its structure becomes that of the run."""
+    """What `train.init_from` names; its structure becomes that of the run. Raises UserError."""
     name = settings.train.init_from
     if name is None:
         return None
@@ -75,6 +76,17 @@ def find_model(name: str) -> Checkpoint:
     if name.startswith(handmade.PREFIX):
         return handmade.load(name.removeprefix(handmade.PREFIX))
     return checkpoint.load(checkpoint.locate(Path(name)))
+
+
+def newcomers(source: Checkpoint | None, settings: Config) -> str:
+    """The characters of the text that are new to a model which was trained on another one.
+
+    A hand-set model keeps the characters that it was made for.
+    """
+    if source is None or not source.fingerprint:
+        return ""
+    found, *_ = corpus.survey(settings.data)
+    return "".join(char for char in found if char not in source.chars)
 
 
 def find_teachers(names: str | None, chars: str) -> list[Packed]:
@@ -100,6 +112,7 @@ def prepare(
     rank: int = 0,
 ) -> Trainer:
     """Everything a run needs, checked before anything in `folder` changes. Raises UserError."""
+    new, said = "", ""
     if settings is None:
         settings, saved = resumed_settings(args, folder)
         source = saved
@@ -111,12 +124,13 @@ def prepare(
                 f"{folder} is not empty; go on with --resume, start anew with --overwrite, or "
                 "choose another folder with train.out_dir=FOLDER"
             )
+        new = newcomers(source, settings)
     data = locate_text(args, settings.data, folder, saved.fingerprint) if saved else settings.data
     text = corpus.load(
         data,
         settings.model.block_size,
         place,
-        chars=source.chars if source else None,
+        chars=source.chars + new if source else None,
         scratch=folder / f".ids.{rank}.bin",
         calibration_fraction=settings.memory.calibration_fraction if settings.memory.order else 0.0,
     )
@@ -124,6 +138,12 @@ def prepare(
         raise UserError(
             f"the text {data.dataset} changed since the run began, or is another one; "
             "--allow-data-change goes on with it"
+        )
+    if source and new:
+        source, cost = widened(source, new, text.train)
+        said = (
+            f"new    {name_all(list(new))} to {settings.train.init_from}, which gets {cost:.1g} nats "
+            "worse at the characters that it knows, before the first step"
         )
     chars = text.tokenizer.chars
     teachers = saved.teachers if saved else find_teachers(settings.train.teacher, chars)
@@ -135,6 +155,8 @@ def prepare(
     trainer = Trainer(model.to(place), text, settings, place, teachers=teachers)
     if saved:
         trainer.resume(saved)
+    if said:  # now that nothing can be wrong any more
+        print(said)
     return trainer
 
 
