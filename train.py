@@ -93,6 +93,8 @@ def introduce(trainer: Trainer, folder: Path, planned: str) -> None:
         f"text   {len(text.train):,} characters to train on, {len(text.val):,} to validate, "
         f"{len(text.tokenizer.chars)} distinct"
     )
+    for note in text.notes:
+        print(f"       {note}")
     step = trainer.progress.step
     onward = f" from step {step:,} on" if step else ""
     train, generation = trainer.config.train, trainer.progress.generation

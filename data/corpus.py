@@ -1,30 +1,19 @@
-"""A text as ids: read, encoded, split, and cut into the windows that training and evaluation see.
+"""A text as ids: encoded, split, and cut into the windows that training and evaluation see."""
 
-Text is read piece by piece and never held whole, so that it may be larger than the memory.
-"""
-
-import codecs
 import contextlib
 import hashlib
-import io
 import math
-import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from data import aab, rules, tiny_shakespeare
-from data.tokenizer import CODE_POINTS, CharTokenizer, UnknownCharacters, code_points
-from system.errors import Fault, UserError, looked_in
+from data import account, reading
+from data.tokenizer import CharTokenizer, UnknownCharacters
+from system.errors import Fault, UserError
 from system.settings import DataConfig
-
-PIECE = 1 << 20  # bytes read at a time
-BUILT_IN = ("tiny_shakespeare", "aab")  # texts that are no files of the user's
-RULES = "rules:"  # of a rule file's name, where a path could stand too
 
 
 @dataclass
@@ -35,6 +24,7 @@ class Corpus:
     train, val: ids (N,), uint8 where the vocabulary allows, otherwise int32
     calibration: ids before the two, which neither net nor counts learn from; often none
     fingerprint: sha256 of the text, to notice on resuming that it changed
+    notes: lines that say what was done with the text
     """
 
     tokenizer: CharTokenizer
@@ -42,86 +32,7 @@ class Corpus:
     val: Tensor
     fingerprint: str
     calibration: Tensor
-
-
-def source_files(dataset: str) -> list[Path]:
-    """The file, or the .txt files of a folder in the order of their names. Raises UserError."""
-    if dataset == "tiny_shakespeare":
-        return [tiny_shakespeare.fetch()]
-    path = Path(dataset)
-    try:
-        path = path.expanduser()
-        mode = path.stat().st_mode
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = getattr(error, "strerror", error)
-        if isinstance(error, FileNotFoundError):
-            reason += looked_in(path)
-        raise UserError(
-            f"data.dataset={dataset[:200]} is not tiny_shakespeare, not aab, and no file or folder "
-            f"to read ({reason}); give the path of a UTF-8 text"
-        ) from None
-    if stat.S_ISREG(mode):
-        return [path]
-    if not stat.S_ISDIR(mode):
-        raise UserError(f"{path} is no ordinary file; copy the text into one")
-    files = sorted(file for file in path.glob("*.txt") if file.is_file())
-    if not files:
-        raise UserError(f"the folder {path} has no .txt file; put the text there as UTF-8")
-    home = path.resolve()
-    for file in files:
-        if not (target := file.resolve()).is_relative_to(home):
-            raise UserError(f"{file} leads out of {path}, to {target}; copy the text into it")
-    return files
-
-
-def read_file(path: Path) -> Iterator[str]:
-    """The text of a UTF-8 file in pieces, without its byte order mark. Raises UserError."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    done = 0  # bytes that earlier pieces took
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(PIECE):
-                waiting = len(decoder.getstate()[0])
-                text = decoder.decode(piece)
-                yield text.removeprefix("\ufeff") if done == 0 else text
-                done += len(piece)
-            waiting = len(decoder.getstate()[0])
-            decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        offset = done - waiting + error.start
-        raise UserError(
-            f"{path} is not UTF-8 at byte offset {offset}; save it as UTF-8, for example with "
-            f"iconv -f ENCODING -t UTF-8"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; mend that") from None
-
-
-def read_text(config: DataConfig) -> Iterator[str]:
-    """The text of the dataset in pieces; files of a folder are joined as they are."""
-    if config.dataset == "aab":
-        yield aab.text()
-        return
-    if config.dataset.startswith(RULES):
-        yield rules.text(rules.read(config.dataset.removeprefix(RULES)))
-        return
-    newlines = io.IncrementalNewlineDecoder(None, translate=True)
-    for path in source_files(config.dataset):
-        for piece in read_file(path):
-            yield newlines.decode(piece) if config.normalize_newlines else piece
-    if config.normalize_newlines:
-        yield newlines.decode("", final=True)
-
-
-def survey(config: DataConfig) -> tuple[str, int, str]:
-    """A first pass over the text: its distinct characters, its length and its sha256."""
-    seen = np.zeros(CODE_POINTS, dtype=bool)
-    length, digest = 0, hashlib.sha256()
-    for piece in read_text(config):
-        seen[code_points(piece)] = True
-        length += len(piece)
-        digest.update(piece.encode())
-    return "".join(map(chr, np.flatnonzero(seen))), length, digest.hexdigest()
+    notes: list[str] = field(default_factory=list)
 
 
 def load(
@@ -142,16 +53,17 @@ def load(
     `config.map_above_mb` go to the file `scratch` and are memory-mapped; others go to `device`.
     Raises UserError when the text cannot be read, is too short or has other characters.
     """
-    found, length, fingerprint = survey(config)
+    about = reading.survey(config)
+    length = about.length
     train_size = check_length(config, length, block_size)
-    tokenizer = CharTokenizer(chars) if chars else CharTokenizer.from_text(found)
+    tokenizer = CharTokenizer(chars) if chars else CharTokenizer.from_text(about.chars)
     try:
-        tokenizer.encode(found)
+        tokenizer.encode(about.chars)
     except UnknownCharacters as error:
         raise UserError(
             f"the text has {error} to the model; take them out, or train a new model on it"
         ) from None
-    pieces = (tokenizer.encode(piece) for piece in read_text(config))
+    pieces = (tokenizer.encode(piece) for piece in reading.read_text(config))
     if length * tokenizer.dtype.itemsize <= config.map_above_mb << 20:
         ids = torch.cat(list(pieces)).to(device)
     else:
@@ -166,7 +78,8 @@ def load(
             f"model.block_size={block_size} must be left; change it, or take a longer text"
         )
     calibration, train = ids[:train_size].split((apart, train_size - apart))
-    return Corpus(tokenizer, train, ids[train_size:], fingerprint, calibration)
+    notes = account.of(about)
+    return Corpus(tokenizer, train, ids[train_size:], about.sha256, calibration, notes)
 
 
 def map_file(pieces: Iterable[Tensor], scratch: Path, length: int, dtype: torch.dtype) -> Tensor:

@@ -461,6 +461,21 @@ def test_a_dry_run_leaves_nothing(tiny: Callable, monkeypatch: pytest.MonkeyPatc
     assert contents(RUN) == before
 
 
+def test_what_was_done_with_the_text_is_said(
+    tiny: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.timing.SECONDS", 0.1)
+    Path("texts").mkdir()
+    for name in ("a", "b", "._a"):
+        Path(f"texts/{name}.txt").write_text(TEXT)
+    said = "{} distinct\n{}2 files, 1 left out: ._a.txt (hidden)\n"
+    distinct = len(set(TEXT))
+    assert said.format(distinct, 8 * " ") in tiny("data.dataset=texts", "--dry-run").out
+    assert said.format(distinct, 7 * " ") in tiny("data.dataset=texts").out
+    assert said.format(distinct, 7 * " ") in tiny("--resume").out
+    assert re.search(r"distinct\nrun ", tiny("--overwrite").out)  # of text.txt, read as it is
+
+
 def test_a_run_shown_in_tensorboard_is_the_same_run(tiny: Callable) -> None:
     tiny("train.out_dir=plain")
     assert tiny("train.tensorboard=true").err == ""

@@ -33,10 +33,11 @@ def estimate(trainer: Trainer, begun: float) -> str:
 def sizes(trainer: Trainer) -> str:
     """The model, the text, and how often the steps that are left go through it."""
     model, text, batches = trainer.model, trainer.corpus, trainer.batches
+    notes = "".join(f"        {note}\n" for note in text.notes)
     return (
         f"model   {model.parameter_count():,} parameters, {megabytes(size(model.parameters()))} "
         f"of weights\ntext    {len(text.train):,} characters to train on, {len(text.val):,} to "
-        f"validate, {len(text.tokenizer.chars)} distinct\n"
+        f"validate, {len(text.tokenizer.chars)} distinct\n{notes}"
         f"step    {batches.batch_size * batches.block_size:,} characters, of "
         f"{batches.windows * batches.block_size:,} in an epoch\n"
         f"run     {steps_left(trainer)}"

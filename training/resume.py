@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from data import corpus, rules
-from data.corpus import RULES
+from data import reading, rules
+from data.reading import RULES
 from system import checkpoint, config
 from system.checkpoint import BEST, LAST, RUNS, Checkpoint
 from system.errors import UserError, looked_in
@@ -90,6 +90,7 @@ def resumed_settings(args: argparse.Namespace, folder: Path) -> tuple[Config, Ch
     Raises UserError.
     """
     saved = checkpoint.load(folder / saved_name(args))
+    saved.settings.setdefault("data", {}).setdefault("folder", "flat")  # in those from before
     changes = config.parse_overrides(args.overrides)
     over = {"train": {"minutes": None}}  # those that it began with are no longer its own
     before, after = (config.build(saved.settings, over, layer) for layer in ({}, changes))
@@ -124,7 +125,7 @@ def locate_text(
     """
     kind = RULES if data.dataset.startswith(RULES) else ""
     name = data.dataset.removeprefix(kind)
-    if data.dataset in corpus.BUILT_IN or (kind and not rules.is_path(name)):
+    if data.dataset in reading.BUILT_IN or (kind and not rules.is_path(name)):
         return data
     bases = [Path(), *above(folder)] if not is_absolute(name) else [Path()]
     paths = there(name, bases + [rules.EXAMPLES] * bool(kind))
@@ -138,7 +139,7 @@ def locate_text(
         )
     for each in found if len(found) > 1 else ():
         with contextlib.suppress(UserError):  # it cannot be read, so it is another one
-            if corpus.survey(each)[2] == sha256:
+            if reading.survey(each).sha256 == sha256:
                 return each
     return found[0]
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from data import aab, corpus
+from data import aab, corpus, files, reading, tiny_shakespeare
 from data.corpus import Batches, Corpus, eval_windows
+from data.reading import Survey
 from system.errors import Fault, UserError
 from system.settings import DataConfig
 from tests.helpers.posix import needs_posix
@@ -50,7 +51,7 @@ def text_of(loaded: Corpus) -> str:
 @pytest.fixture
 def tiny_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read four bytes at a time."""
-    monkeypatch.setattr(corpus, "PIECE", 4)
+    monkeypatch.setattr(reading, "PIECE", 4)
 
 
 # What is read
@@ -69,14 +70,62 @@ def test_end_of_the_text_is_for_validation(
     assert loaded.train.dtype == loaded.val.dtype == torch.uint8
 
 
-def test_folder_is_its_texts_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_folder_is_its_texts_in_natural_order(tmp_path: Path) -> None:
     texts = tmp_path / "texts"
-    (texts / "folder.txt").mkdir(parents=True)
-    for name in ("b.txt", "a.md", "c.txt", "a.txt", "B.txt"):
-        write(texts / name, f"\ufeff{name} " * 10)  # of two byte order marks only the first
-    names = ("B.txt", "a.txt", "b.txt", "c.txt")
-    inner = [f"{name} \ufeff" * 9 + f"{name} " for name in names]
-    assert text_of(load(texts)) == "".join(inner)
+    order = ("B.txt", "b.txt", "chapter2.txt", "Chapter9/2.txt", "Chapter9/10.TXT")
+    order += ("chapter10.txt", "chapter10 b.txt", "z/y/x.Txt")
+    for name in (*reversed(order), "a.md", "txt"):
+        (texts / name).parent.mkdir(parents=True, exist_ok=True)
+        write(texts / name, f"\ufeff{name} \ufeff")  # of two byte order marks only the first
+    loaded = load(texts)
+    assert text_of(loaded) == "\n".join(f"{name} \ufeff" for name in order)
+    assert loaded.notes == ["8 files"]
+    link = tmp_path / "link"
+    link.symlink_to(texts)
+    assert text_of(load(link)) == text_of(loaded)
+
+
+@needs_posix
+def test_what_is_left_out_of_a_folder_is_named(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    for name in ("a.txt", "._a.txt", ".git/b.txt", "in/__MACOSX/c.txt", "in/d.txt"):
+        (texts / name).parent.mkdir(parents=True, exist_ok=True)
+        write(texts / name, f"{name}\n" * 9)
+    loaded = load(texts)
+    assert text_of(loaded) == "a.txt\n" * 9 + "in/d.txt\n" * 9
+    named = "._a.txt (hidden), .git/ (hidden), in/__MACOSX/ (made by macOS)"
+    assert loaded.notes == [f"2 files, 3 left out: {named}"]
+    os.mkfifo(texts / "in" / "pipe.txt")
+    (texts / "loop").symlink_to(texts)
+    (texts / "gone.txt").symlink_to("nowhere.txt")
+    write(texts / "void.txt", "")
+    found = files.find(str(texts))
+    said = "2 files, 7 left out: ._a.txt (hidden), .git/ (hidden), "
+    assert found.said() == said + "gone.txt (a link to nothing) and 4 more"
+    (texts / ".git/b.txt").unlink()
+    (texts / ".git").rmdir()
+    (texts / "._a.txt").unlink()
+    assert dict(files.find(str(texts)).left_out) == {
+        "gone.txt": "a link to nothing",
+        "in/__MACOSX/": "made by macOS",
+        "in/pipe.txt": "no ordinary file",
+        "loop/": "a link to a folder",
+        "void.txt": "empty",
+    }
+    (texts / "a.txt").unlink()
+    (texts / "in/d.txt").unlink()
+    refused(
+        texts, r"texts has no \.txt file; put .* \(0 files, 5 left out: gone\.txt \(a link to n"
+    )
+
+
+def test_a_flat_folder_is_read_as_it_was(tmp_path: Path) -> None:
+    for name in ("b.txt", "a10.txt", "a2.txt", "B.txt", ".txt", "in/d.txt", "C.TXT"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, f"{name}\r")
+    write(tmp_path / "c.txt", "\n")  # the second half of a line end
+    config = DataConfig(dataset=str(tmp_path), folder="flat", normalize_newlines=True)
+    assert "".join(reading.read_text(config)) == ".txt\nB.txt\na10.txt\na2.txt\nb.txt\n"
 
 
 tricky = st.text(alphabet="ab\r\né€🐑\ufeff\0")
@@ -85,21 +134,25 @@ tricky = st.text(alphabet="ab\r\né€🐑\ufeff\0")
 @often
 @given(texts=st.lists(tricky, min_size=1, max_size=3), piece=st.integers(3, 9), lf=st.booleans())
 @example(texts=["\ufeff\ufeffa\r", "\n\r"], piece=9, lf=True)
+@example(texts=["", "a", "", "b\n", "\r", "c"], piece=3, lf=False)
 def test_pieces_make_the_whole(folder: Path, texts: list[str], piece: int, lf: bool) -> None:
     for old in folder.iterdir():
         old.unlink()
     raws = [write(folder / f"{i}.txt", text).read_bytes() for i, text in enumerate(texts)]
-    whole = "".join(raw.decode("utf-8-sig") for raw in raws)
+    each = [raw.decode("utf-8-sig") for raw in raws]
     if lf:
-        whole = whole.replace("\r\n", "\n").replace("\r", "\n")
+        each = [text.replace("\r\n", "\n").replace("\r", "\n") for text in each]
+    *before, last = [text for text in each if text] or [""]
+    whole = "".join(text if text[-1] in "\r\n" else f"{text}\n" for text in before) + last
+    assume(any(raws))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "PIECE", piece)  # a byte order mark is three bytes
+        patch.setattr(reading, "PIECE", piece)  # a byte order mark is three bytes
         config = DataConfig(dataset=str(folder), normalize_newlines=lf)
-        assert "".join(corpus.read_text(config)) == whole
-        found, length, fingerprint = corpus.survey(config)
-    assert found == "".join(sorted(set(whole)))
-    assert length == len(whole)
-    assert fingerprint == hashlib.sha256(whole.encode()).hexdigest()
+        assert "".join(reading.read_text(config)) == whole
+        about = reading.survey(config)
+    assert about.chars == "".join(sorted(set(whole)))
+    assert about.length == len(whole)
+    assert about.sha256 == hashlib.sha256(whole.encode()).hexdigest()
 
 
 def test_normalized_newlines_reach_the_ids(tmp_path: Path, tiny_pieces: None) -> None:
@@ -117,7 +170,7 @@ def test_fingerprint_follows_the_text(tmp_path: Path) -> None:
 
 def test_fingerprint_notices_a_change_behind_the_first_piece(tmp_path: Path) -> None:
     text = "ab" * 600_000
-    assert len(text) > corpus.PIECE
+    assert len(text) > reading.PIECE
     before = load(write(tmp_path / "text", text)).fingerprint
     assert load(write(tmp_path / "text", text[:-2] + "ba")).fingerprint != before
 
@@ -215,7 +268,7 @@ def test_given_vocabulary_is_kept(tmp_path: Path) -> None:
 
 def test_named_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert text_of(load(Path("aab"))) == "aab" * 200
-    monkeypatch.setattr(corpus.tiny_shakespeare, "fetch", lambda: write(tmp_path / "ts", TEXT))
+    monkeypatch.setattr(tiny_shakespeare, "fetch", lambda: write(tmp_path / "ts", TEXT))
     assert text_of(load(Path("tiny_shakespeare"))) == TEXT
 
 
@@ -256,9 +309,9 @@ def test_offset_is_that_of_the_whole_file(folder: Path, raw: bytes, piece: int) 
     except UnicodeDecodeError as error:
         wanted = error.start
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "PIECE", piece)
+        patch.setattr(reading, "PIECE", piece)
         try:
-            list(corpus.read_file(path))
+            list(reading.read_file(path))
             found = None
         except UserError as error:
             found = int(re.search(r"byte offset (\d+);", str(error))[1])
@@ -268,7 +321,7 @@ def test_offset_is_that_of_the_whole_file(folder: Path, raw: bytes, piece: int) 
 def test_a_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "mine.txt", TEXT)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert corpus.source_files("~/mine.txt") == [tmp_path / "mine.txt"]
+    assert files.find("~/mine.txt").files == [tmp_path / "mine.txt"]
 
 
 @pytest.mark.parametrize("map_above_mb", [0, 1])
@@ -276,14 +329,14 @@ def test_a_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_text_that_changes_meanwhile_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, reason: str, map_above_mb: int
 ) -> None:
-    path, survey = write(tmp_path / "text", "ab" * 20), corpus.survey
+    path, survey = write(tmp_path / "text", "ab" * 20), reading.survey
 
-    def survey_and_change(config: DataConfig) -> tuple[str, int, str]:
+    def survey_and_change(config: DataConfig) -> Survey:
         found = survey(config)
         write(path, "ab" * 20 + change)
         return found
 
-    monkeypatch.setattr(corpus, "survey", survey_and_change)
+    monkeypatch.setattr(reading, "survey", survey_and_change)
     with pytest.raises(UserError, match=reason):
         load(path, map_above_mb=map_above_mb)
     assert not list(tmp_path.glob("run/*"))
@@ -317,7 +370,7 @@ def test_folder_holds_what_it_gives(tmp_path: Path) -> None:
     (texts / "b.txt").symlink_to("a.txt")
     (tmp_path / "link").symlink_to(texts)
     for folder in (texts, tmp_path / "link", texts / ".." / "texts"):
-        assert text_of(load(folder)) == "a" * 60
+        assert text_of(load(folder)) == "a" * 30 + "\n" + "a" * 30
     outside = write(tmp_path / "texts.txt", "secret " * 20)
     for target in (outside, Path("../texts.txt"), tmp_path / "link2"):
         (tmp_path / "link2").unlink(missing_ok=True)
@@ -337,7 +390,7 @@ def test_unreadable_file_is_refused(tmp_path: Path) -> None:
 
 def test_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read: Is a directory"):
-        list(corpus.read_file(tmp_path))
+        list(reading.read_file(tmp_path))
 
 
 @often

@@ -1,5 +1,6 @@
 """A run that is stopped and resumed is the run that was never stopped, bit for bit."""
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -205,6 +206,11 @@ def test_a_path_that_names_no_run(tiny: Callable, refusal: Callable) -> None:
 # Somewhere else
 
 
+def sha256_of(text: str) -> str:
+    """What a run of that text is known by."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def weights(folder: Path) -> object:
     """What a run has learned."""
     return exact(torch.load(folder / "last.pt")["weights"])
@@ -308,6 +314,25 @@ def test_a_run_that_was_made_on_windows(longer: object, tiny: Callable, refusal:
     change(RUN / "best.pt", "data", dataset="gone")
     said = refusal(train.main, "--resume", "--from-best")
     assert f"--resume {RUN}/best.pt data.dataset=PATH" in said
+
+
+def test_a_run_that_was_begun_before_folders_were_read_deep(
+    tiny: Callable, call: Callable, refusal: Callable
+) -> None:
+    Path("texts/in").mkdir(parents=True)
+    for name in ("a10", "a2", "in/b"):
+        Path(f"texts/{name}.txt").write_text(f"{TEXT}{name}")
+    tiny("data.dataset=texts", "data.folder=flat")
+    content = torch.load(RUN / "last.pt")
+    assert content["fingerprint"] == sha256_of(f"{TEXT}a10{TEXT}a2")
+    del content["settings"]["data"]["folder"]
+    forge(RUN / "last.pt", content)
+    for steps in (12, 14):  # the second from what this version saved
+        ended = call(train.main, "--device=cpu", "--resume", RUN, f"train.max_steps={steps}")
+        assert ended.status == 0, ended.err
+    assert torch.load(RUN / "last.pt")["fingerprint"] == content["fingerprint"]
+    assert torch.load(RUN / "last.pt")["settings"]["data"]["folder"] == "flat"
+    assert "keeps data.folder=flat" in refusal(train.main, "--resume", RUN, "data.folder=deep")
 
 
 RULE = "chars: ab\nblock_size: 8\ndefault: a\nrules: {aa: b}\n"
