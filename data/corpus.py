@@ -43,12 +43,14 @@ def load(
     chars: str | None,
     scratch: Path,
     calibration_fraction: float = 0.0,
+    settled: bool = False,
 ) -> Corpus:
     """Read, encode and split the text of `config`.
 
     The first `calibration_fraction` of the training split is set apart: what comes last is most
     like what is validated on, and would be missed.
 
+    `settled` is whether the settings of the text cannot be changed any more.
     `chars` is the vocabulary to keep to; None takes the text's own. Ids larger than
     `config.map_above_mb` go to the file `scratch` and are memory-mapped; others go to `device`.
     Raises UserError when the text cannot be read, is too short or has other characters.
@@ -63,7 +65,7 @@ def load(
         raise UserError(
             f"the text has {error} to the model; take them out, or train a new model on it"
         ) from None
-    pieces = (tokenizer.encode(piece) for piece in reading.read_text(config))
+    pieces = (tokenizer.encode(piece) for piece in reading.read(config))
     if length * tokenizer.dtype.itemsize <= config.map_above_mb << 20:
         ids = torch.cat(list(pieces)).to(device)
     else:
@@ -78,7 +80,7 @@ def load(
             f"model.block_size={block_size} must be left; change it, or take a longer text"
         )
     calibration, train = ids[:train_size].split((apart, train_size - apart))
-    notes = account.of(about)
+    notes = account.of(about, settled=settled)
     return Corpus(tokenizer, train, ids[train_size:], about.sha256, calibration, notes)
 
 

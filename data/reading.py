@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import aab, rules
+from data import aab, foreign, rules
 from data.files import Found, find
 from data.tokenizer import CODE_POINTS, code_points
 from system.errors import UserError
@@ -28,12 +28,17 @@ class Survey:
     chars: its distinct characters, sorted; length: in characters
     sha256: of the text as it is read
     found: the files that it is in
+    crlf, cr: line ends of Windows, and of old Macs, that were read as \\n
+    utf16: names of the files that were UTF-16
     """
 
     chars: str = ""
     length: int = 0
     sha256: str = ""
     found: Found = field(default_factory=Found)
+    crlf: int = 0
+    cr: int = 0
+    utf16: list[str] = field(default_factory=list)
 
 
 def survey(config: DataConfig) -> Survey:
@@ -41,7 +46,7 @@ def survey(config: DataConfig) -> Survey:
     about = Survey()
     seen = np.zeros(CODE_POINTS, dtype=bool)
     digest = hashlib.sha256()
-    for piece in read_text(config, about):
+    for piece in read(config, about):
         seen[code_points(piece)] = True
         about.length += len(piece)
         digest.update(piece.encode())
@@ -50,7 +55,7 @@ def survey(config: DataConfig) -> Survey:
     return about
 
 
-def read_text(config: DataConfig, about: Survey | None = None) -> Iterator[str]:
+def read(config: DataConfig, about: Survey | None = None) -> Iterator[str]:
     """The text of the dataset in pieces; what was found of it is noted in `about`.
 
     Files of a folder or of a list are joined with a line end where one has none. Raises UserError.
@@ -64,10 +69,12 @@ def read_text(config: DataConfig, about: Survey | None = None) -> Iterator[str]:
         return
     flat = config.folder == "flat"
     about.found = find(config.dataset, flat=flat)
-    texts = map(read_file, about.found.files)
+    texts = (read_file(path, about) for path in about.found.files)
     if flat:  # the files are one text, also where a line end is begun in one and ended in another
         texts = [itertools.chain.from_iterable(texts)]
-    yield from join(with_newlines(text) if config.normalize_newlines else text for text in texts)
+    if config.normalize_newlines:
+        texts = (with_newlines(text, about) for text in texts)
+    yield from join(texts)
 
 
 def join(texts: Iterable[Iterator[str]]) -> Iterator[str]:
@@ -82,32 +89,55 @@ def join(texts: Iterable[Iterator[str]]) -> Iterator[str]:
             begun, latest = True, piece[-1]
 
 
-def with_newlines(pieces: Iterable[str]) -> Iterator[str]:
-    r"""`pieces` of a text with \n for each of its line ends."""
+def with_newlines(pieces: Iterable[str], about: Survey) -> Iterator[str]:
+    r"""`pieces` of a text with \n for each of its line ends; what that changes is counted."""
     decoder = io.IncrementalNewlineDecoder(None, translate=True)
-    for piece in pieces:
-        yield decoder.decode(piece)
-    yield decoder.decode("", final=True)
+    for piece in itertools.chain(pieces, (None,)):
+        text = decoder.decode(piece or "", final=piece is None)
+        returns, added = (piece or "").count("\r"), text.count("\n") - (piece or "").count("\n")
+        about.crlf += returns - added  # a \r alone adds a \n, one before a \n adds none
+        about.cr += added
+        yield text
 
 
-def read_file(path: Path) -> Iterator[str]:
-    """The text of a UTF-8 file in pieces, without its byte order mark. Raises UserError."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    done = 0  # bytes that earlier pieces took
+def read_file(path: Path, about: Survey | None = None) -> Iterator[str]:
+    """The text of a file in pieces: UTF-8, or UTF-16 with a byte order mark, which is left out.
+
+    A file of UTF-16 is noted in `about`. Raises UserError where it is neither.
+    """
+    done = lines = 0  # bytes and line ends in earlier pieces
     try:
         with path.open("rb") as file:
-            while piece := file.read(PIECE):
+            encoding = encoding_of(path, file.read(foreign.HEAD))
+            file.seek(0)
+            if about and encoding != "utf-8":
+                about.utf16.append(path.name)
+            decoder = codecs.getincrementaldecoder(encoding)()
+            while True:
+                piece = file.read(PIECE)
                 waiting = len(decoder.getstate()[0])
-                text = decoder.decode(piece)
+                text = decoder.decode(piece, final=not piece)
+                if not piece:
+                    return
                 yield text.removeprefix("\ufeff") if done == 0 else text
                 done += len(piece)
-            waiting = len(decoder.getstate()[0])
-            decoder.decode(b"", final=True)
+                lines += line_ends(text)
     except UnicodeDecodeError as error:
+        lines += line_ends(error.object[: error.start].decode(encoding, "replace"))
         offset = done - waiting + error.start
-        raise UserError(
-            f"{path} is not UTF-8 at byte offset {offset}; save it as UTF-8, for example with "
-            f"iconv -f ENCODING -t UTF-8"
-        ) from None
+        raise UserError(foreign.broken(path, encoding, offset, lines + 1)) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; mend that") from None
+
+
+def encoding_of(path: Path, head: bytes) -> str:
+    """What a file that begins with `head` is written in. Raises UserError where it is no text."""
+    if refusal := foreign.refusal(path, head):
+        raise UserError(refusal)
+    marks = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+    return marks.get(head[:2], "utf-8")
+
+
+def line_ends(text: str) -> int:
+    """How many line ends a text has, if it has one kind of them."""
+    return max(text.count("\n"), text.count("\r"))

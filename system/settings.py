@@ -36,7 +36,7 @@ class DataConfig:
     dataset: str = "tiny_shakespeare"
     folder: Literal["deep", "flat"] = "deep"
     val_fraction: float = 0.1
-    normalize_newlines: bool = False
+    normalize_newlines: bool = True
     map_above_mb: int = 1024
 
     def __post_init__(self) -> None:

@@ -133,6 +133,7 @@ def prepare(
         chars=source.chars + new if source else None,
         scratch=folder / f".ids.{rank}.bin",
         calibration_fraction=settings.memory.calibration_fraction if settings.memory.order else 0.0,
+        settled=saved is not None,
     )
     if saved and saved.fingerprint != text.fingerprint and not args.allow_data_change:
         raise UserError(

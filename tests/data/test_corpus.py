@@ -1,9 +1,12 @@
 """A text as ids, against Python's own decoding, and its windows, where each id is its position."""
 
+import gzip
 import hashlib
+import io
 import math
 import os
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -37,8 +40,8 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def load(path: Path, block_size: int = 3, chars: str | None = None, **data: object) -> Corpus:
-    """The corpus of a file or folder."""
-    config = DataConfig(dataset=str(path), **data)
+    """The corpus of a file or folder, its line ends as they are unless told otherwise."""
+    config = DataConfig(**{"dataset": str(path), "normalize_newlines": False, **data})
     scratch = path.parent / "run" / "ids.bin"
     return corpus.load(config, block_size, CPU, chars=chars, scratch=scratch)
 
@@ -125,7 +128,7 @@ def test_a_flat_folder_is_read_as_it_was(tmp_path: Path) -> None:
         write(tmp_path / name, f"{name}\r")
     write(tmp_path / "c.txt", "\n")  # the second half of a line end
     config = DataConfig(dataset=str(tmp_path), folder="flat", normalize_newlines=True)
-    assert "".join(reading.read_text(config)) == ".txt\nB.txt\na10.txt\na2.txt\nb.txt\n"
+    assert "".join(reading.read(config)) == ".txt\nB.txt\na10.txt\na2.txt\nb.txt\n"
 
 
 tricky = st.text(alphabet="ab\r\né€🐑\ufeff\0")
@@ -148,11 +151,34 @@ def test_pieces_make_the_whole(folder: Path, texts: list[str], piece: int, lf: b
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "PIECE", piece)  # a byte order mark is three bytes
         config = DataConfig(dataset=str(folder), normalize_newlines=lf)
-        assert "".join(reading.read_text(config)) == whole
+        assert "".join(reading.read(config)) == whole
         about = reading.survey(config)
     assert about.chars == "".join(sorted(set(whole)))
     assert about.length == len(whole)
     assert about.sha256 == hashlib.sha256(whole.encode()).hexdigest()
+
+
+LINE_ENDS = [  # as they are counted in a text
+    ("a\r\n" * 1204, "1,204 Windows line ends"),
+    ("a\r" * 99, "99 old Mac line ends"),
+    ("a\r\nb\n" + "a\n" * 99, "1 Windows line end"),
+    ("a\r\r\nb\n\r" + "a\n" * 99, "1 Windows line end and 2 old Mac line ends"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), LINE_ENDS)
+def test_line_ends_of_other_systems(
+    tmp_path: Path, tiny_pieces: None, text: str, said: str
+) -> None:
+    path, lf = write(tmp_path / "text", text), text.replace("\r\n", "\n").replace("\r", "\n")
+    loaded = load(path, normalize_newlines=DataConfig().normalize_newlines)
+    assert text_of(loaded) == lf
+    kept = "; data.normalize_newlines=false keeps them"
+    assert loaded.notes == [f"{said} read as \\n{kept}"]
+    assert load(path).notes == load(write(path, lf), normalize_newlines=True).notes == []
+    config = DataConfig(dataset=str(write(path, text)))
+    settled = corpus.load(config, 3, CPU, chars=None, scratch=path, settled=True)
+    assert settled.notes == [f"{said} read as \\n"]
 
 
 def test_normalized_newlines_reach_the_ids(tmp_path: Path, tiny_pieces: None) -> None:
@@ -283,25 +309,31 @@ def test_rule_of_the_aab_task_is_its_text() -> None:
 
 NOT_UTF8 = [
     (b"\xffabc", 0),
+    (b"12\n45\n\n\xff", 7),
+    (b"1\r\n4\r\n\xff", 6),
+    (b"1\r3\r\xff", 4),
     (b"ab\xc3\xa9\xe9 caf\xc3\xa9", 4),
     (b"0123456789\x80", 10),  # in the third piece of four bytes
     (b"012\xf0\x9f\x90x", 3),  # a character begun in one piece and broken in the next
     (b"0123456\xe2\x82", 7),  # a final character cut off
     (b"\xef\xbb\xbfab\xff", 5),  # behind a byte order mark
-    ("ROMEO".encode("utf-16"), 0),
 ]
 
 
 @pytest.mark.parametrize(("raw", "offset"), NOT_UTF8)
 def test_not_utf8_is_refused(tmp_path: Path, tiny_pieces: None, raw: bytes, offset: int) -> None:
-    with pytest.raises(UserError, match=rf"text is not UTF-8 at byte offset {offset}; save it as"):
+    line = len(re.split(rb"\r\n|\r|\n", raw[:offset]))
+    with pytest.raises(
+        UserError, match=rf"text is not UTF-8 at byte offset {offset}, in line {line};"
+    ):
         load(write(tmp_path / "text", raw))
 
 
 @often
-@given(raw=st.binary(), piece=st.integers(1, 9))
+@given(raw=st.binary(max_size=13), piece=st.integers(1, 9))
 @example(raw=b"\xf0\x9f\x90", piece=2)
 def test_offset_is_that_of_the_whole_file(folder: Path, raw: bytes, piece: int) -> None:
+    raw = b"a" + raw  # so that it begins as nothing else does
     path = write(folder / "raw", raw)
     try:
         raw.decode()
@@ -314,8 +346,82 @@ def test_offset_is_that_of_the_whole_file(folder: Path, raw: bytes, piece: int) 
             list(reading.read_file(path))
             found = None
         except UserError as error:
-            found = int(re.search(r"byte offset (\d+);", str(error))[1])
+            found = int(re.search(r"byte offset (\d+),", str(error))[1])
     assert found == wanted
+
+
+ARCHIVE = "with 7-Zip on Windows and gunzip elsewhere"
+PROSE = "Ein schöner Satz, naïve Wörter.\n" * 3
+GREEK, CHINESE = "Μῆνιν ἄειδε θεὰ\n" * 9, "天地玄黃宇宙洪荒\n" * 9
+
+
+def zipped(name: str, content: str) -> bytes:
+    """A zip archive of one file, as Python writes it."""
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
+        archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+FOREIGN = {
+    "gz": (gzip.compress(PROSE.encode()), f"a gzip archive, no text; unpack .*, {ARCHIVE}"),
+    "pdf": (b"%PDF-1.4\n" + PROSE.encode(), "a PDF, no text; .* pdftotext"),
+    "zip": (zipped("a.txt", PROSE), "a zip archive, no text; unpack it and give the text in it"),
+    "docx": (zipped("[Content_Types].xml", PROSE), r"an Office document, .* plain text \(\.txt\)"),
+    "odt": (zipped("mimetype", "application/vnd.oasis.opendocument.text"), "an Office document"),
+    "epub": (zipped("mimetype", "application/epub+zip"), r"an e-book \(EPUB\), no text"),
+    "doc": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" * 9, "an Office document, no text"),
+    "png": (b"\x89PNG\r\n\x1a\n\0\0\0", "a PNG picture, no text; take a text"),
+    "jpg": (b"\xff\xd8\xff\xe0\0\x10JFIF", "a JPEG picture, no text"),
+    "utf-32": (PROSE.encode("utf-32"), "UTF-32; .* Notepad .* iconv -f UTF-32 -t UTF-8 .*text"),
+    **{
+        f"{codec} {text[0]}": (text.encode(codec), f"{kind}.*; .* iconv -f {codec.upper()} -t")
+        for kind, codec in (
+            *(("UTF-32", "utf-32le"), ("UTF-32", "utf-32be")),
+            *(("UTF-16 without", "utf-16le"), ("UTF-16 without", "utf-16be")),
+        )
+        for text in (PROSE, GREEK, CHINESE, PROSE.replace("ö", "o").replace("ï", "i"))
+    },
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_is_no_utf8_is_named(tmp_path: Path, kind: str) -> None:
+    raw, sentence = FOREIGN[kind]
+    refused(write(tmp_path / "text", raw), f"text is {sentence}")
+
+
+NO_FOREIGN = [
+    "\0" * 99,
+    "a\0\0b" * 20,
+    "ab\0" * 20,
+    "\0\0\0a",
+    "PK\n" * 20,
+    "PDF\n" * 20,
+    "a\0" * 7,
+]
+
+
+@pytest.mark.parametrize("text", [*NO_FOREIGN, PROSE, GREEK, CHINESE])
+def test_a_utf8_text_is_taken_for_nothing_else(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path / "text", text)
+    assert "".join(reading.read_file(path)) == text
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_utf16_with_a_mark_is_read(tmp_path: Path, tiny_pieces: None, codec: str) -> None:
+    text = f"{PROSE}🐑{GREEK}\r\n{CHINESE}"
+    raw = f"\ufeff{text}".encode(codec)
+    loaded = load(write(tmp_path / "text", raw))
+    assert text_of(loaded) == text
+    assert loaded.notes[0] == "UTF-16, read as such: text"
+    assert loaded.fingerprint == hashlib.sha256(text.encode()).hexdigest()
+    line = 1 + len(text.splitlines())
+    sentence = rf"UTF-16, but broken at byte offset {len(raw)}, in line {line}; mend"
+    refused(
+        write(tmp_path / "text", raw + "\ud800a".encode(codec, "surrogatepass")),
+        "is UTF-16, but broken",
+    )
+    refused(write(tmp_path / "text", raw + b"a"), sentence)
 
 
 def test_a_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
