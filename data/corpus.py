@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data import account, reading
 from data.tokenizer import CharTokenizer, UnknownCharacters
+from system import lists
 from system.errors import Fault, UserError
 from system.settings import DataConfig
 
@@ -71,7 +72,7 @@ def load(
     else:
         ids = map_file(pieces, scratch, length, tokenizer.dtype)
     if len(ids) != length:
-        raise UserError(f"{config.dataset} changed while it was read; try again")
+        raise UserError(f"{lists.write(config.dataset)} changed while it was read; try again")
     apart = int(train_size * calibration_fraction)
     if calibration_fraction and (apart < 2 or train_size - apart <= block_size):
         raise UserError(
@@ -120,7 +121,7 @@ def check_length(config: DataConfig, length: int, block_size: int) -> int:
         while smaller(needed) <= block_size:  # rounding can take one away
             needed += 1
         raise UserError(
-            f"{config.dataset} has {length} characters, but with windows of "
+            f"{lists.write(config.dataset)} has {length} characters, but with windows of "
             f"model.block_size={block_size} and data.val_fraction={config.val_fraction} "
             f"{needed} are needed; take a longer text or a smaller model.block_size"
         )

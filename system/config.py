@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from system import lists
 from system.errors import UserError, looked_in, show
 from system.settings import LARGEST_INT, Config
 
@@ -27,6 +28,7 @@ class ConfigError(UserError):
 
 
 SECTIONS = get_type_hints(Config)  # name -> dataclass
+ONE_OR_SEVERAL = str | list[str]  # how a setting is declared that may be a list
 
 
 def settings_of(section: str) -> dict[str, dataclasses.Field]:
@@ -39,8 +41,14 @@ def coerce(value: Any, kind: Any, key: str) -> Any:
     """Turn what YAML or the command line gave for `key` into its type, or raise ConfigError.
 
     `kind` is bool, int, float, str, a Literal of strings, or one of these or None, or a number or
-    a Literal.
+    a Literal, or one text or several.
     """
+    if kind == ONE_OR_SEVERAL:
+        if not isinstance(value, list):
+            return coerce(value, str, key)
+        if not value:
+            raise ConfigError(f"{key} is an empty list; put the path of a text into it")
+        return [coerce(each, str, f"each of {key}") for each in value]
     if get_origin(kind) in (types.UnionType, Union):
         number_kind, other = get_args(kind)
         if get_origin(other) is Literal:
@@ -175,7 +183,10 @@ def available() -> str:
 
 
 def parse_overrides(overrides: list[str]) -> dict[str, dict[str, Any]]:
-    """`["train.seed=2"]` -> `{"train": {"seed": "2"}}`; of a key given twice the last counts."""
+    """`["train.seed=2"]` -> `{"train": {"seed": "2"}}`; of a key given twice the last counts.
+
+    A setting that may be a list is one where it is written as `[a.txt,b]`, unless that is a file.
+    """
     layer: dict[str, dict[str, Any]] = {}
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -183,6 +194,9 @@ def parse_overrides(overrides: list[str]) -> dict[str, dict[str, Any]]:
         if not equals or not dot:
             raise ConfigError(f"{show(override)} is not of the form section.key=value")
         layer.setdefault(section, {})[name] = value
+        kinds = get_type_hints(SECTIONS[section]) if section in SECTIONS else {}
+        if kinds.get(name) == ONE_OR_SEVERAL and not os.path.lexists(value):
+            layer[section][name] = lists.read(value)
     return layer
 
 

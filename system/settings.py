@@ -26,14 +26,14 @@ def at_least(section: object, low: float, *names: str) -> None:
 class DataConfig:
     """The text that is learned.
 
-    dataset: tiny_shakespeare, aab, rules:FILE, or the path of a UTF-8 text or of a folder of them
+    dataset: tiny_shakespeare, aab, rules:FILE, the path of a UTF-8 text or a folder, or [PATH,PATH]
     folder: deep takes its .txt files at any depth, in lines of their own; flat as earlier versions
     val_fraction: share of the text, at its end, kept for validation
     normalize_newlines: read CRLF and CR as LF
     map_above_mb: ids that take more megabytes than this stay on disk, memory-mapped
     """
 
-    dataset: str = "tiny_shakespeare"
+    dataset: str | list[str] = "tiny_shakespeare"
     folder: Literal["deep", "flat"] = "deep"
     val_fraction: float = 0.1
     normalize_newlines: bool = True

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import os
 import shlex
 from collections.abc import Iterable, Iterator
@@ -10,13 +11,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from data import reading, rules
 from data.reading import RULES
-from system import checkpoint, config
+from system import checkpoint, config, lists
 from system.checkpoint import BEST, LAST, RUNS, Checkpoint
 from system.errors import UserError, looked_in
 from system.settings import Config, DataConfig
 
 KEPT = ("model", "data", "memory")  # sections that a run keeps, but for
 FREE = ("data.dataset", "data.map_above_mb")  # what is another matter on another machine
+MOST = 100  # combinations of places that are read to find the right one
 FIXED = ("optim.optimizer", "train.teacher")  # what it keeps beside
 
 
@@ -116,32 +118,45 @@ def resumed_settings(args: argparse.Namespace, folder: Path) -> tuple[Config, Ch
 def locate_text(
     args: argparse.Namespace, data: DataConfig, folder: Path, sha256: str
 ) -> DataConfig:
-    """`data` with the path at which the text of the run in `folder` is now.
+    """`data` with the paths at which the text of the run in `folder` is now.
 
     The settings hold the path as it was given. A relative one is looked for in the current folder,
     then in the run's folder and those above it, so that it is found from anywhere, and after all
     of them were moved or copied. If there are several, it is the one of this `sha256`. Raises
     UserError where there is none.
     """
-    kind = RULES if data.dataset.startswith(RULES) else ""
-    name = data.dataset.removeprefix(kind)
-    if data.dataset in reading.BUILT_IN or (kind and not rules.is_path(name)):
-        return data
-    bases = [Path(), *above(folder)] if not is_absolute(name) else [Path()]
-    paths = there(name, bases + [rules.EXAMPLES] * bool(kind))
-    found = [dataclasses.replace(data, dataset=f"{kind}{path}") for path in paths]
-    if not found:
-        where = "" if len(bases) == 1 else f", neither in {Path.cwd()} nor in {folder} or above it"
-        run = folder / BEST if saved_name(args) == BEST else folder
-        raise UserError(
-            f"data.dataset={data.dataset[:200]} is not there{where}; say where the text is now: "
-            f"--resume {shlex.quote(str(run))} data.dataset=PATH"
-        )
+    names = [data.dataset] if isinstance(data.dataset, str) else data.dataset
+    places = [places_of(args, name, names, folder) for name in names]
+    several = itertools.islice(itertools.product(*places), MOST)
+    found = [
+        dataclasses.replace(data, dataset=each[0] if names == [data.dataset] else [*each])
+        for each in several
+    ]
     for each in found if len(found) > 1 else ():
         with contextlib.suppress(UserError):  # it cannot be read, so it is another one
             if reading.survey(each).sha256 == sha256:
                 return each
     return found[0]
+
+
+def places_of(args: argparse.Namespace, dataset: str, names: list[str], folder: Path) -> list[str]:
+    """Where what the settings call `dataset`, one of `names`, may be now. Raises UserError."""
+    kind = RULES if dataset.startswith(RULES) else ""
+    name = dataset.removeprefix(kind)
+    if dataset in reading.BUILT_IN or (kind and not rules.is_path(name)):
+        return [dataset]
+    bases = [Path(), *above(folder)] if not is_absolute(name) else [Path()]
+    paths = [f"{kind}{path}" for path in there(name, bases + [rules.EXAMPLES] * bool(kind))]
+    if not paths:
+        where = "" if len(bases) == 1 else f", neither in {Path.cwd()} nor in {folder} or above it"
+        run = folder / BEST if saved_name(args) == BEST else folder
+        now = ["PATH" if each == dataset else each for each in names]
+        remedy = f"data.dataset={lists.write(now) if len(now) > 1 else 'PATH'}"
+        raise UserError(
+            f"data.dataset={dataset[:200]} is not there{where}; say where the text is now: "
+            f"--resume {shlex.quote(str(run))} {shlex.quote(remedy)}"
+        )
+    return paths
 
 
 def above(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import torch
 import handmade
 from data import corpus
 from model import GPT
-from system import checkpoint, config
+from system import checkpoint, config, lists
 from system.checkpoint import BEST, LAST, RUNS, Checkpoint
 from system.errors import UserError, name_all
 from system.files import clear_temporary, write_whole
@@ -137,7 +137,7 @@ def prepare(
     )
     if saved and saved.fingerprint != text.fingerprint and not args.allow_data_change:
         raise UserError(
-            f"the text {data.dataset} changed since the run began, or is another one; "
+            f"the text {lists.write(data.dataset)} changed since the run began, or is another one; "
             "--allow-data-change goes on with it"
         )
     if source and new:

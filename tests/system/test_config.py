@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import GPTConfig
-from system import config
+from system import config, lists
 from system.config import ConfigError
 from system.settings import (
     LARGEST_INT,
@@ -144,6 +144,10 @@ GOOD = [
     ("optim.optimizer", "muon", "muon"),
     ("optim.decay", "none", "none"),
     ("data.dataset", "no", "no"),
+    ("data.dataset", "[a.txt, b]", ["a.txt", "b"]),
+    ("data.dataset", "[a.txt]", ["a.txt"]),
+    ("data.dataset", "['a, b.txt', 'C:\\it''s']", ["a, b.txt", "C:\\it's"]),
+    ("data.dataset", '["a, b.txt","c"]', ["a, b.txt", "c"]),
     ("data.dataset", "null", "null"),
     ("data.dataset", "1e3", "1e3"),
     ("train.compile", "no", False),
@@ -194,7 +198,6 @@ WRONG_TYPE = [
     ("train.compile", "[no]", "true or false, not a list"),
     ("optim.optimizer", "sgd", "one of adamw, muon, not 'sgd'"),
     ("optim.optimizer", "[adamw]", "one of adamw, muon, not a list"),
-    ("data.dataset", "[a.txt]", "a text, not a list"),
     ("data.dataset", "''", "a text, not ''"),
     ("data.dataset", r'"a\0b"', r"a text, not 'a\x00b'"),
     ("data.dataset", r'"a\ud800"', r"a text, not 'a\ud800'"),  # half of a character
@@ -207,6 +210,27 @@ def test_wrong_type_is_refused(read: Read, key: str, text: str, reason: str) -> 
     section, name = key.split(".")
     with pytest.raises(ConfigError, match=rf"mine\.yaml: {key} is {re.escape(reason)}$"):
         read(f"{section}: {{{name}: {text}}}")
+
+
+def test_lists_of_texts(read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong, reason in {
+        "[]": "data.dataset is an empty list; put the path of a text into it",
+        "[a.txt,]": "each of data.dataset is a text, not ''",
+        "[a.txt,,b]": "each of data.dataset is a text, not ''",
+    }.items():
+        with pytest.raises(ConfigError, match=f"^{re.escape(reason)}$"):
+            read("", f"data.dataset={wrong}")
+    monkeypatch.chdir(tmp_path)
+    Path("[a]").mkdir()  # a folder of that name
+    assert read("", "data.dataset=[a]").data.dataset == "[a]"
+    assert read("", "train.out_dir=[a,b]").train.out_dir == "[a,b]"
+
+
+@given(
+    texts=st.lists(st.text(st.characters(codec="utf-8", categories=["L", "P", "Zs"])), min_size=1)
+)
+def test_a_list_is_written_as_it_is_read(texts: list[str]) -> None:
+    assert lists.read(lists.write(texts)) == texts
 
 
 def test_wrong_type_on_the_command_line_is_refused(read: Read) -> None:
@@ -388,7 +412,7 @@ BOMB = f"[{', '.join(LEVELS)}]"  # 9**7 times lol
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (f"data: {{dataset: {BOMB}}}", r"data\.dataset is a text, not a list"),
+        (f"data: {{dataset: {BOMB}}}", r"each of data\.dataset is a text, not a list"),
         (f"data: {BOMB}", "section data holds keys and values, not a list"),
         (f"cpu: {{data: {BOMB}}}", "section data holds keys and values, not a list"),
         (f"data: {{<<: {BOMB}}}", r"'data\.<<' is no setting"),
@@ -487,7 +511,8 @@ valid = st.builds(
     ),
     data=st.builds(
         DataConfig,
-        dataset=texts,
+        dataset=texts | st.lists(texts, min_size=1, max_size=3),
+        folder=st.sampled_from(["deep", "flat"]),
         val_fraction=st.floats(0.001, 0.999),
         normalize_newlines=...,
         map_above_mb=counts,

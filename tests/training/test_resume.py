@@ -335,6 +335,31 @@ def test_a_run_that_was_begun_before_folders_were_read_deep(
     assert "keeps data.folder=flat" in refusal(train.main, "--resume", RUN, "data.folder=deep")
 
 
+def test_each_text_of_a_list_is_found(
+    tiny: Callable, call: Callable, refusal: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("texts").mkdir()
+    Path("texts/x.txt").write_text(TEXT[:100])
+    for folder, text in (("a", TEXT), ("a/b", TEXT[::-1])):  # the nearer one is another text
+        Path(folder).mkdir()
+        Path(folder, "my, own.txt").write_text(text)
+    monkeypatch.chdir("a")
+    listed = "data.dataset=[../texts,'my, own.txt',../texts/x.txt]"
+    started = call(train.main, "--device=cpu", "--config=../tiny.yaml", listed)
+    assert "       2 files, 1 left out: ../texts/x.txt (given twice)\n" in started.out
+    fingerprint = torch.load(RUN / "last.pt")["fingerprint"]
+    assert fingerprint == sha256_of(f"{TEXT[:100]}\n{TEXT}")
+    monkeypatch.chdir("b")
+    Path("../../texts").rename("../../moved")
+    message = refusal(train.main, "--device=cpu", "--resume", f"../{RUN}")
+    assert "data.dataset=../texts is not there, neither in" in message
+    remedy = message.partition("say where the text is now: ")[2].replace("PATH", "../../moved")
+    remedy = remedy.replace("../texts/x.txt", "../../moved/x.txt")
+    ended = call(train.main, "--device=cpu", *shlex.split(remedy), "train.max_steps=12")
+    assert ended.status == 0, ended.err
+    assert torch.load(f"../{RUN}/last.pt")["fingerprint"] == fingerprint
+
+
 RULE = "chars: ab\nblock_size: 8\ndefault: a\nrules: {aa: b}\n"
 
 
