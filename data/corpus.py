@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from data import account, reading
+from data import account, reading, split
+from data.reading import Stock, take_stock
 from data.tokenizer import CharTokenizer, UnknownCharacters
 from system import lists
 from system.errors import Fault, UserError
@@ -56,19 +58,20 @@ def load(
     `config.map_above_mb` go to the file `scratch` and are memory-mapped; others go to `device`.
     Raises UserError when the text cannot be read, is too short or has other characters.
     """
-    about = reading.survey(config)
-    length = about.length
-    train_size = check_length(config, length, block_size)
-    tokenizer = CharTokenizer(chars) if chars else CharTokenizer.from_text(about.chars)
+    stock = take_stock(config)
+    length = stock.length + stock.val_length
+    train_size = check_length(config, stock.length, stock.val_length, block_size)
+    tokenizer = CharTokenizer(chars) if chars else CharTokenizer.from_text(stock.chars)
     try:
-        tokenizer.encode(about.chars)
+        tokenizer.encode(stock.chars)
     except UnknownCharacters as error:
         raise UserError(
             f"the text has {error} to the model; take them out, or train a new model on it"
         ) from None
-    pieces = (tokenizer.encode(piece) for piece in reading.read(config))
+    tally = np.zeros((2, len(tokenizer.chars)), dtype=np.int64)  # of training, and of validation
+    pieces = tallied(ordered(config, stock, tokenizer, train_size, block_size), tally, train_size)
     if length * tokenizer.dtype.itemsize <= config.map_above_mb << 20:
-        ids = torch.cat(list(pieces)).to(device)
+        ids = torch.cat([torch.empty(0, dtype=tokenizer.dtype), *pieces]).to(device)
     else:
         ids = map_file(pieces, scratch, length, tokenizer.dtype)
     if len(ids) != length:
@@ -81,8 +84,44 @@ def load(
             f"model.block_size={block_size} must be left; change it, or take a longer text"
         )
     calibration, train = ids[:train_size].split((apart, train_size - apart))
-    notes = account.of(about, settled=settled)
-    return Corpus(tokenizer, train, ids[train_size:], about.sha256, calibration, notes)
+    notes = account.of(config, stock, tally, settled=settled)
+    return Corpus(tokenizer, train, ids[train_size:], stock.fingerprint, calibration, notes)
+
+
+def encoded(config: DataConfig, tokenizer: CharTokenizer, rare: str) -> Iterator[Tensor]:
+    """The ids of a text in pieces, without its `rare` characters."""
+    without = dict.fromkeys(map(ord, rare))
+    for piece in reading.read(config):
+        yield tokenizer.encode(piece.translate(without) if without else piece)
+
+
+def ordered(
+    config: DataConfig, stock: Stock, tokenizer: CharTokenizer, train_size: int, block_size: int
+) -> Iterator[Tensor]:
+    """The ids in pieces, first those to train on, then those to validate on.
+
+    A text whose validation is spread is read twice for that, because it may not fit into memory.
+    """
+    if config.val_from == "end":
+        for each in filter(None, (config, reading.validation(config))):
+            yield from encoded(each, tokenizer, stock.rare)
+        return
+    val_size = stock.length - train_size
+    count = split.count_of(stock.length, val_size, block_size)
+    places = split.blocks(stock.length, val_size, count)
+    for each in (split.outside(stock.length, places), places):
+        yield from split.inside(encoded(config, tokenizer, stock.rare), each)
+
+
+def tallied(pieces: Iterable[Tensor], tally: np.ndarray, size: int) -> Iterator[Tensor]:
+    """`pieces` of ids; how often each comes among the first `size` and after is put in `tally`."""
+    done = 0
+    for piece in pieces:
+        here = max(0, size - done)
+        for row, part in zip(tally, (piece[:here], piece[here:]), strict=True):
+            row += torch.bincount(part, minlength=len(row)).numpy()
+        done += len(piece)
+        yield piece
 
 
 def map_file(pieces: Iterable[Tensor], scratch: Path, length: int, dtype: torch.dtype) -> Tensor:
@@ -109,8 +148,17 @@ def map_file(pieces: Iterable[Tensor], scratch: Path, length: int, dtype: torch.
     return ids
 
 
-def check_length(config: DataConfig, length: int, block_size: int) -> int:
+def check_length(config: DataConfig, length: int, val_length: int, block_size: int) -> int:
     """Characters in the training split, or UserError unless both splits hold one window."""
+    if config.val_dataset is not None:
+        for name, has in (("dataset", length), ("val_dataset", val_length)):
+            if has <= block_size:
+                raise UserError(
+                    f"data.{name}={lists.write(getattr(config, name))} has {has} characters, "
+                    f"but a window of model.block_size={block_size} takes {block_size + 1}; take "
+                    "a longer text or a smaller model.block_size"
+                )
+        return length
 
     def smaller(length: int) -> int:
         val_size = int(length * config.val_fraction)

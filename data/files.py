@@ -34,16 +34,17 @@ class Found:
         )
 
 
-def find(dataset: str | list[str], *, flat: bool = False) -> Found:
+def find(dataset: str | list[str], *, flat: bool = False, setting: str = "data.dataset") -> Found:
     """The file, or the .txt files of a folder, or those of a list of files and folders.
 
     `flat` takes of a folder what stands in it, in the order of the names. Otherwise those of the
-    folders below it are taken too, in natural order, but nothing hidden. Raises UserError.
+    folders below it are taken too, in natural order, but nothing hidden. A UserError says
+    which `setting` names what cannot be read.
     """
     if dataset == "tiny_shakespeare":
         return Found([tiny_shakespeare.fetch()])
     if isinstance(dataset, str):
-        name = f"data.dataset={dataset[:200]} is not tiny_shakespeare, not aab, and"
+        name = f"{setting}={dataset[:200]} is not tiny_shakespeare, not aab, and"
         return find_at(dataset, f"{name} no file or folder to read", flat=flat)
     found = Found()
     for name in dataset:

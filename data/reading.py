@@ -1,6 +1,7 @@
 """The text of a run, read piece by piece and never held whole: it may be larger than the memory."""
 
 import codecs
+import dataclasses
 import hashlib
 import io
 import itertools
@@ -25,32 +26,76 @@ RULES = "rules:"  # of a rule file's name, where a path could stand too
 class Survey:
     """What a first pass over a text has found.
 
-    chars: its distinct characters, sorted; length: in characters
+    counts: how often each character comes, by its code point
     sha256: of the text as it is read
     found: the files that it is in
     crlf, cr: line ends of Windows, and of old Macs, that were read as \\n
     utf16: names of the files that were UTF-16
     """
 
-    chars: str = ""
-    length: int = 0
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(CODE_POINTS, dtype=np.int64))
     sha256: str = ""
     found: Found = field(default_factory=Found)
     crlf: int = 0
     cr: int = 0
     utf16: list[str] = field(default_factory=list)
 
+    @property
+    def chars(self) -> str:
+        """The distinct characters, sorted."""
+        return self.that_come(1, int(self.counts.max()))
+
+    @property
+    def length(self) -> int:
+        """Of the text, in characters."""
+        return int(self.counts.sum())
+
+    def that_come(self, least: int, most: int) -> str:
+        """The distinct characters that come so often, sorted."""
+        found = (least <= self.counts) & (self.counts <= most) & (self.counts > 0)
+        return "".join(map(chr, np.flatnonzero(found)))
+
+
+@dataclass
+class Stock:
+    """What is known of the texts of a run before they are encoded.
+
+    texts: the text, and the one of its own to validate on, if there is one
+    chars, rare: the characters that are kept, and those that come too seldom, each sorted
+    length, val_length: of the two texts, in characters that are kept
+    """
+
+    texts: list[Survey]
+    chars: str
+    rare: str
+    length: int
+    val_length: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of the text, and behind a blank that of the one to validate on."""
+        return " ".join(text.sha256 for text in self.texts)
+
+
+def take_stock(config: DataConfig) -> Stock:
+    """Read the texts of a run once. Raises UserError where one cannot be read."""
+    texts = [survey(each) for each in (config, validation(config)) if each]
+    both = Survey(sum(text.counts for text in texts))
+    kept = both.counts >= config.min_count
+    lengths = [int(text.counts[kept].sum()) for text in texts]
+    most = int(both.counts.max())
+    rare = both.that_come(1, config.min_count - 1)
+    return Stock(texts, both.that_come(config.min_count, most), rare, *lengths)
+
 
 def survey(config: DataConfig) -> Survey:
     """Read the text once. Raises UserError where it cannot be read."""
     about = Survey()
-    seen = np.zeros(CODE_POINTS, dtype=bool)
     digest = hashlib.sha256()
     for piece in read(config, about):
-        seen[code_points(piece)] = True
-        about.length += len(piece)
+        counts = np.bincount(code_points(piece))
+        about.counts[: len(counts)] += counts
         digest.update(piece.encode())
-    about.chars = "".join(map(chr, np.flatnonzero(seen)))
     about.sha256 = digest.hexdigest()
     return about
 
@@ -68,13 +113,21 @@ def read(config: DataConfig, about: Survey | None = None) -> Iterator[str]:
         yield rules.text(rules.read(config.dataset.removeprefix(RULES)))
         return
     flat = config.folder == "flat"
-    about.found = find(config.dataset, flat=flat)
+    setting = "data.dataset" if config.val_dataset != config.dataset else "data.val_dataset"
+    about.found = find(config.dataset, flat=flat, setting=setting)
     texts = (read_file(path, about) for path in about.found.files)
     if flat:  # the files are one text, also where a line end is begun in one and ended in another
         texts = [itertools.chain.from_iterable(texts)]
     if config.normalize_newlines:
         texts = (with_newlines(text, about) for text in texts)
     yield from join(texts)
+
+
+def validation(config: DataConfig) -> DataConfig | None:
+    """The settings with the text of its own to validate on as dataset; None without one."""
+    if config.val_dataset is None:
+        return None
+    return dataclasses.replace(config, dataset=config.val_dataset)
 
 
 def join(texts: Iterable[Iterator[str]]) -> Iterator[str]:

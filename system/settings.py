@@ -28,7 +28,10 @@ class DataConfig:
 
     dataset: tiny_shakespeare, aab, rules:FILE, the path of a UTF-8 text or a folder, or [PATH,PATH]
     folder: deep takes its .txt files at any depth, in lines of their own; flat as earlier versions
-    val_fraction: share of the text, at its end, kept for validation
+    val_fraction: share of the text kept for validation
+    val_from: end takes that from the end of the text, spread in blocks from all over it
+    val_dataset: a text to validate on instead, named as dataset is; null means none
+    min_count: characters that come less often are left out of the text
     normalize_newlines: read CRLF and CR as LF
     map_above_mb: ids that take more megabytes than this stay on disk, memory-mapped
     """
@@ -36,11 +39,20 @@ class DataConfig:
     dataset: str | list[str] = "tiny_shakespeare"
     folder: Literal["deep", "flat"] = "deep"
     val_fraction: float = 0.1
+    val_from: Literal["end", "spread"] = "end"
+    val_dataset: str | None = None
+    min_count: int = 1
     normalize_newlines: bool = True
     map_above_mb: int = 1024
 
     def __post_init__(self) -> None:
         at_least(self, 0, "map_above_mb")
+        at_least(self, 1, "min_count")
+        if self.val_dataset is not None and self.val_from != "end":
+            raise ValueError(
+                f"val_from={self.val_from} takes validation from the text itself, and "
+                f"val_dataset={self.val_dataset} is another one; leave one out"
+            )
         if not 0.001 <= self.val_fraction <= 0.999:
             raise ValueError(
                 f"val_fraction must lie between 0.001 and 0.999, not {self.val_fraction}"

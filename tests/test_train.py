@@ -386,6 +386,11 @@ REFUSED = {
     "--config tiny.yaml train.minutes=0": "train.minutes must be above 0, not 0.0; null makes",
     "--config tiny.yaml train.minutes=long": "train.minutes is a number, not 'long'",
     "--config tiny.yaml data.dataset=gone.txt": "gone.txt",
+    "--config tiny.yaml data.dataset=[text.txt,gone.txt]": "gone.txt is no file or folder to read",
+    "--config tiny.yaml data.val_dataset=gone.txt": "data.val_dataset=gone.txt is not",
+    "--config tiny.yaml data.val_dataset=text.txt data.val_from=spread": "val_from=spread takes "
+    "validation from the text itself, and val_dataset=text.txt is another one; leave one out",
+    "--config tiny.yaml data.min_count=0": "data.min_count must be at least 1, not 0",
     "--config tiny.yaml model.block_size=500": "model.block_size=500",
     "--config tiny.yaml train.init_from=gone.pt": "there is no checkpoint gone.pt",
     "--config tiny.yaml train.init_from=text.txt": "text.txt is damaged or no checkpoint",
@@ -474,6 +479,11 @@ def test_what_was_done_with_the_text_is_said(
     assert said.format(distinct, 7 * " ") in tiny("data.dataset=texts").out
     assert said.format(distinct, 7 * " ") in tiny("--resume").out
     assert re.search(r"distinct\nrun ", tiny("--overwrite").out)  # of text.txt, read as it is
+    Path("sorted.txt").write_text("".join(sorted(TEXT)))
+    line = "the last 100 characters, for validation, are unlike those before; data.val_from=spread"
+    for options in ("--dry-run", "--overwrite"):
+        assert f" {line} takes" in tiny("data.dataset=sorted.txt", options).out
+        assert line not in tiny("data.dataset=sorted.txt", options, "data.val_from=spread").out
 
 
 def test_a_run_shown_in_tensorboard_is_the_same_run(tiny: Callable) -> None:

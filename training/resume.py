@@ -17,7 +17,11 @@ from system.errors import UserError, looked_in
 from system.settings import Config, DataConfig
 
 KEPT = ("model", "data", "memory")  # sections that a run keeps, but for
-FREE = ("data.dataset", "data.map_above_mb")  # what is another matter on another machine
+FREE = (
+    "data.dataset",
+    "data.val_dataset",
+    "data.map_above_mb",
+)  # what is another matter on another machine
 MOST = 100  # combinations of places that are read to find the right one
 FIXED = ("optim.optimizer", "train.teacher")  # what it keeps beside
 
@@ -103,6 +107,7 @@ def resumed_settings(args: argparse.Namespace, folder: Path) -> tuple[Config, Ch
         section, _, key = name.partition(".")
         old, new = (getattr(getattr(each, section), key) for each in (before, after))
         fixed = (section in KEPT and name not in FREE) or name in FIXED
+        fixed |= name == "data.val_dataset" and None in (old, new)
         if fixed and old != new:
             kept.append(f"{name}={'null' if old is None else old}")
     if kept:
@@ -125,22 +130,32 @@ def locate_text(
     of them were moved or copied. If there are several, it is the one of this `sha256`. Raises
     UserError where there is none.
     """
-    names = [data.dataset] if isinstance(data.dataset, str) else data.dataset
-    places = [places_of(args, name, names, folder) for name in names]
+    for key, known in zip(("dataset", "val_dataset"), sha256.split(), strict=False):
+        data = dataclasses.replace(data, **{key: where_now(args, data, key, folder, known)})
+    return data
+
+
+def where_now(
+    args: argparse.Namespace, data: DataConfig, key: str, folder: Path, sha256: str
+) -> str | list[str]:
+    """Where the text of the setting data.`key` is now. Raises UserError."""
+    dataset = getattr(data, key)
+    names = [dataset] if isinstance(dataset, str) else dataset
+    places = [places_of(args, f"data.{key}", name, names, folder) for name in names]
     several = itertools.islice(itertools.product(*places), MOST)
-    found = [
-        dataclasses.replace(data, dataset=each[0] if names == [data.dataset] else [*each])
-        for each in several
-    ]
+    found = [each[0] if names == [dataset] else [*each] for each in several]
     for each in found if len(found) > 1 else ():
         with contextlib.suppress(UserError):  # it cannot be read, so it is another one
-            if reading.survey(each).sha256 == sha256:
+            alone = dataclasses.replace(data, dataset=each, val_dataset=None)
+            if reading.survey(alone).sha256 == sha256:
                 return each
     return found[0]
 
 
-def places_of(args: argparse.Namespace, dataset: str, names: list[str], folder: Path) -> list[str]:
-    """Where what the settings call `dataset`, one of `names`, may be now. Raises UserError."""
+def places_of(
+    args: argparse.Namespace, setting: str, dataset: str, names: list[str], folder: Path
+) -> list[str]:
+    """Where what the `setting` calls `dataset`, one of `names`, may be now. Raises UserError."""
     kind = RULES if dataset.startswith(RULES) else ""
     name = dataset.removeprefix(kind)
     if dataset in reading.BUILT_IN or (kind and not rules.is_path(name)):
@@ -151,9 +166,9 @@ def places_of(args: argparse.Namespace, dataset: str, names: list[str], folder: 
         where = "" if len(bases) == 1 else f", neither in {Path.cwd()} nor in {folder} or above it"
         run = folder / BEST if saved_name(args) == BEST else folder
         now = ["PATH" if each == dataset else each for each in names]
-        remedy = f"data.dataset={lists.write(now) if len(now) > 1 else 'PATH'}"
+        remedy = f"{setting}={lists.write(now) if len(now) > 1 else 'PATH'}"
         raise UserError(
-            f"data.dataset={dataset[:200]} is not there{where}; say where the text is now: "
+            f"{setting}={dataset[:200]} is not there{where}; say where the text is now: "
             f"--resume {shlex.quote(str(run))} {shlex.quote(remedy)}"
         )
     return paths

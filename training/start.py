@@ -136,8 +136,10 @@ def prepare(
         settled=saved is not None,
     )
     if saved and saved.fingerprint != text.fingerprint and not args.allow_data_change:
+        was, now = (fingerprint.split() for fingerprint in (saved.fingerprint, text.fingerprint))
+        name = data.val_dataset if was[0] == now[0] else lists.write(data.dataset)
         raise UserError(
-            f"the text {lists.write(data.dataset)} changed since the run began, or is another one; "
+            f"the text {name} changed since the run began, or is another one; "
             "--allow-data-change goes on with it"
         )
     if source and new:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import math
 import os
+import random
 import re
 import zipfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from data.corpus import Batches, Corpus, eval_windows
 from data.reading import Survey
 from system.errors import Fault, UserError
 from system.settings import DataConfig
+from tests.helpers import ROOT
 from tests.helpers.posix import needs_posix
 from tests.helpers.runs import room_for
 
@@ -82,7 +84,7 @@ def test_folder_is_its_texts_in_natural_order(tmp_path: Path) -> None:
         write(texts / name, f"\ufeff{name} \ufeff")  # of two byte order marks only the first
     loaded = load(texts)
     assert text_of(loaded) == "\n".join(f"{name} \ufeff" for name in order)
-    assert loaded.notes == ["8 files"]
+    assert loaded.notes[0] == "8 files"
     link = tmp_path / "link"
     link.symlink_to(texts)
     assert text_of(load(link)) == text_of(loaded)
@@ -161,8 +163,8 @@ def test_pieces_make_the_whole(folder: Path, texts: list[str], piece: int, lf: b
 LINE_ENDS = [  # as they are counted in a text
     ("a\r\n" * 1204, "1,204 Windows line ends"),
     ("a\r" * 99, "99 old Mac line ends"),
-    ("a\r\nb\n" + "a\n" * 99, "1 Windows line end"),
-    ("a\r\r\nb\n\r" + "a\n" * 99, "1 Windows line end and 2 old Mac line ends"),
+    ("a\r\na\n" + "a\n" * 99, "1 Windows line end"),
+    ("a\r\r\na\n\r" + "a\n" * 99, "1 Windows line end and 2 old Mac line ends"),
 ]
 
 
@@ -175,7 +177,8 @@ def test_line_ends_of_other_systems(
     assert text_of(loaded) == lf
     kept = "; data.normalize_newlines=false keeps them"
     assert loaded.notes == [f"{said} read as \\n{kept}"]
-    assert load(path).notes == load(write(path, lf), normalize_newlines=True).notes == []
+    assert not any("read as" in note for note in load(path).notes)
+    assert load(write(path, lf), normalize_newlines=True).notes == []
     config = DataConfig(dataset=str(write(path, text)))
     settled = corpus.load(config, 3, CPU, chars=None, scratch=path, settled=True)
     assert settled.notes == [f"{said} read as \\n"]
@@ -303,6 +306,131 @@ def test_rule_of_the_aab_task_is_its_text() -> None:
     assert text == "aabaabaabaabaabaabaabaabaabaaba"
     assert [aab.rule(text[:i]) for i in range(2, 31)] == list(text[2:])
     assert set(text) == set(aab.LETTERS)
+
+
+# What is left out, and what is validated on
+
+
+def test_characters_that_come_seldom_are_left_out(tmp_path: Path, tiny_pieces: None) -> None:
+    text = "abcd" * 15 + "€🐑€e" + "abcd" * 5
+    path = write(tmp_path / "text", text)
+    said = "2 of 7 distinct characters come once: 'e' (U+0065) and '🐑' (U+1F411)"
+    assert load(path).notes == [f"{said}; data.min_count=2 leaves them out"]
+    assert load(write(tmp_path / "mirror", text.replace("€", "")), min_count=1).notes
+    for least, rare in ((2, "🐑e"), (3, "🐑e€")):
+        loaded = load(path, min_count=least)
+        kept = "".join(char for char in text if char not in rare)
+        assert text_of(loaded) == kept
+        assert len(loaded.val) == int(0.1 * len(kept))
+        assert loaded.tokenizer.chars == "".join(sorted(set(kept)))
+        assert loaded.fingerprint == hashlib.sha256(text.encode()).hexdigest()
+        gone = len(text) - len(kept)
+        assert loaded.notes[0].startswith(
+            f"{gone} characters left out, which come less than {least}"
+        )
+        assert load(path, min_count=least, chars=loaded.tokenizer.chars).train.equal(loaded.train)
+    refused(path, "not among", chars="abcd€e")
+    refused(path, "has 0 characters", min_count=99)
+
+
+def test_a_text_of_its_own_for_validation(tmp_path: Path, tiny_pieces: None) -> None:
+    path, other = write(tmp_path / "text", "abc" * 9), write(tmp_path / "val", "bad\r\n" * 3)
+    for place in (0, 1):
+        loaded = load(
+            path, val_dataset=str(other), normalize_newlines=True, min_count=3, map_above_mb=place
+        )
+        assert loaded.tokenizer.decode(loaded.train) == "abc" * 9
+        assert loaded.tokenizer.decode(loaded.val) == "bad\n" * 3
+        digests = [hashlib.sha256(text).hexdigest() for text in (b"abc" * 9, b"bad\n" * 3)]
+        assert loaded.fingerprint == " ".join(digests)
+        kept = "data.normalize_newlines=false keeps them"
+        assert loaded.notes == [f"3 Windows line ends read as \\n; {kept}"]
+    assert load(path, val_dataset=str(other), min_count=4, chars="cab").tokenizer.chars == "cab"
+    short = (
+        r"data\.val_dataset=.*val has 15 characters, but a window of model\.block_size=15 takes 16"
+    )
+    refused(path, short, block_size=15, val_dataset=str(other))
+    refused(other, r"data\.dataset=.*has 15 ", block_size=15, val_dataset=str(path))
+
+
+def positions(loaded: Corpus) -> tuple[list[int], list[int]]:
+    """The code points of what is trained and validated on."""
+    return tuple(
+        [ord(loaded.tokenizer.chars[i]) for i in ids] for ids in (loaded.train, loaded.val)
+    )
+
+
+@often
+@given(
+    length=st.integers(60, 900),
+    share=st.floats(0.1, 0.8),
+    block_size=st.integers(1, 5),
+    piece=st.integers(3, 2000),
+    mapped=st.booleans(),
+)
+def test_spread_validation(
+    folder: Path, length: int, share: float, block_size: int, piece: int, mapped: bool
+) -> None:
+    """Of a text in which each character says where it stands."""
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + length)))
+    (folder.parent / "spread").mkdir(exist_ok=True)
+    path = write(folder.parent / "spread" / "text", text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "PIECE", piece)
+        options = {"val_fraction": share, "map_above_mb": 0 if mapped else 1}
+        train, val = positions(load(path, block_size, val_from="spread", **options))
+        plain = positions(load(path, block_size, **options))
+    assert sorted(train + val) == list(map(ord, text))
+    assert (train, val) == (sorted(train), sorted(val))
+    assert len(val) == len(plain[1]) == int(share * length)
+    runs = [i for i in range(1, len(val)) if val[i] != val[i - 1] + 1]
+    blocks = [b - a for a, b in zip([0, *runs], [*runs, len(val)], strict=True)]
+    assert max(blocks) - min(blocks) <= 1
+    assert len(blocks) == 1 or min(blocks) >= 4 * block_size
+    if len(val) >= 8 * block_size <= len(train):
+        assert len(blocks) > 1
+        half = sum(place < 0x4E00 + length / 2 for place in val)
+        assert abs(half / len(val) - 0.5) <= 0.5 / len(blocks) + 0.05
+
+
+ENGLISH = (
+    "All human beings are born free and equal in dignity and rights. They are endowed with reason "
+    "and conscience and should act towards one another in a spirit of brotherhood.\n"
+)
+GERMAN = (
+    "Alle Menschen sind frei und gleich an Würde und Rechten geboren. Sie sind mit Vernunft und "
+    "Gewissen begabt und sollen einander im Geist der Brüderlichkeit begegnen.\n"
+)
+PROGRAM = "".join(path.read_text("utf-8") for path in sorted(ROOT.glob("*/*.py")))
+WORDS = sorted(set(re.findall("[a-z]{3,9}", PROGRAM)))
+SHUFFLED = random.Random(1).sample(WORDS, len(WORDS))
+UNLIKE = {
+    "sorted names": "\n".join(WORDS),
+    "few sorted names": "\n".join(sorted(SHUFFLED[:1000])),
+    "two languages": ENGLISH * 60 + GERMAN * 30,
+    "a last page in another": ENGLISH * 90 + GERMAN * 10,
+}
+ALIKE = {
+    "shuffled names": "\n".join(SHUFFLED),
+    "few shuffled names": "\n".join(SHUFFLED[:200]),
+    "one language": GERMAN * 60,
+    "a little of one language": GERMAN * 3,
+    "a program": PROGRAM,
+    "a page": (ROOT / "docs/handmade.md").read_text("utf-8"),
+    "two languages by turns": (ENGLISH + GERMAN) * 30,
+}
+
+
+@pytest.mark.parametrize("name", [*UNLIKE, *ALIKE])
+def test_an_end_that_is_unlike_the_rest(tmp_path: Path, name: str) -> None:
+    text = {**UNLIKE, **ALIKE}[name]
+    path, size = write(tmp_path / "text", text), int(len(text) * 0.1)
+    line = f"the last {size:,} characters, for validation, are unlike those before; "
+    said = [note for note in load(path, min_count=2).notes if "unlike" in note]
+    wanted = [line + "data.val_from=spread takes them from all over the text"]
+    assert said == (wanted if name in UNLIKE else [])
+    assert not any("unlike" in note for note in load(path, val_from="spread").notes)
+    assert not any("unlike" in note for note in load(path, val_dataset=str(path)).notes)
 
 
 # What is refused
@@ -448,10 +576,10 @@ def test_text_that_changes_meanwhile_is_refused(
     assert not list(tmp_path.glob("run/*"))
 
 
-def refused(dataset: Path | str, reason: str) -> None:
+def refused(dataset: Path | str, reason: str, **options: object) -> None:
     """Check that the dataset is refused for that reason."""
     with pytest.raises(UserError, match=reason):
-        load(Path(dataset))
+        load(Path(dataset), **options)
 
 
 @needs_posix
@@ -505,12 +633,12 @@ def test_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
 def test_needed_length_suffices(share: float, block_size: int) -> None:
     config = DataConfig(dataset="short.txt", val_fraction=share)
     with pytest.raises(UserError, match=rf"short\.txt has 1 .*\.block_size={block_size}") as caught:
-        corpus.check_length(config, 1, block_size)
+        corpus.check_length(config, 1, 0, block_size)
     needed = int(re.search(r"(\d+) are needed", str(caught.value))[1])
-    train_size = corpus.check_length(config, needed, block_size)
+    train_size = corpus.check_length(config, needed, 0, block_size)
     assert block_size < train_size < needed - block_size
     with pytest.raises(UserError):
-        corpus.check_length(config, needed - math.ceil(2 / min(share, 1 - share)), block_size)
+        corpus.check_length(config, needed - math.ceil(2 / min(share, 1 - share)), 0, block_size)
 
 
 # Training windows: the ids are positions, so that a window says where it is

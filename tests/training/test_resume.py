@@ -360,6 +360,54 @@ def test_each_text_of_a_list_is_found(
     assert torch.load(f"../{RUN}/last.pt")["fingerprint"] == fingerprint
 
 
+def test_a_text_for_validation_may_move_but_not_change(
+    tiny: Callable, call: Callable, refusal: Callable
+) -> None:
+    Path("val.txt").write_text(TEXT[:50])
+    assert tiny("data.val_dataset=val.txt").status == 0
+    fingerprint = torch.load(RUN / "last.pt")["fingerprint"]
+    assert fingerprint == f"{sha256_of(TEXT)} {sha256_of(TEXT[:50])}"
+    Path("val.txt").rename("moved.txt")
+    message = refusal(train.main, "--device=cpu", "--resume")
+    remedy = message.partition("say where the text is now: ")[2].replace("PATH", "moved.txt")
+    assert "data.val_dataset=val.txt is not there" in message and "data.val_dataset=moved" in remedy
+    ended = call(train.main, "--device=cpu", *shlex.split(remedy), "train.max_steps=12")
+    assert ended.status == 0, ended.err
+    assert torch.load(RUN / "last.pt")["fingerprint"] == fingerprint
+    before = contents(RUN)
+    assert "keeps data.val_dataset" in refusal(train.main, "--resume", "data.val_dataset=null")
+    Path("moved.txt").write_text(TEXT[:49] + "a")
+    message = refusal(train.main, "--device=cpu", "--resume")
+    assert "the text moved.txt changed since" in message
+    assert contents(RUN) == before
+
+
+def test_a_spread_run_goes_on(tiny: Callable, refusal: Callable) -> None:
+    """It is told what was done with its text, and to change nothing."""
+    Path("text.txt").write_text("ab\r\n" * 70 + "xyz" * 30 + "é")
+    spread = ("data.val_from=spread", "optim.decay=none")
+    started = tiny(*spread, "train.out_dir=whole", "train.max_steps=12")
+    assert "70 Windows line ends read as \\n; data.normalize" in started.out
+    assert tiny(*spread).status == 0
+    ended = tiny("--resume", "train.max_steps=12")
+    assert "       70 Windows line ends read as \\n\n" in ended.out
+    assert weights(RUN) == weights(Path("whole"))
+    assert "keeps data.val_from=spread" in refusal(train.main, "--resume", "data.val_from=end")
+
+
+def test_a_run_that_kept_its_line_ends_goes_on(tiny: Callable) -> None:
+    """Before, that was the default, and the settings are saved."""
+    Path("text.txt").write_bytes(TEXT.replace("\n", "\r\n").encode())
+    tiny("data.normalize_newlines=false")
+    content = torch.load(RUN / "last.pt")
+    for name in ("folder", "val_from", "val_dataset", "min_count"):
+        del content["settings"]["data"][name]
+    forge(RUN / "last.pt", content)
+    ended = tiny("--resume", "train.max_steps=12")
+    assert ended.status == 0 and "read as" not in ended.out
+    assert torch.load(RUN / "last.pt")["fingerprint"] == content["fingerprint"]
+
+
 RULE = "chars: ab\nblock_size: 8\ndefault: a\nrules: {aa: b}\n"
 
 
