@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,11 @@ from hypothesis import strategies as st
 
 import sample
 import train
+from data import reading
+from data.reading import Survey
 from data.tokenizer import CharTokenizer
 from system import checkpoint
+from system.settings import DataConfig
 from tests.helpers.faults import Processes
 from tests.helpers.posix import needs_posix
 
@@ -201,6 +205,45 @@ def test_what_is_no_text_is_refused(tiny: Callable, refusal: Callable) -> None:
         argv = ("--config", "tiny.yaml", f"data.dataset={name}")
         assert reason in refusal(train.main, *argv)
     assert not any(path.is_file() for path in Path("checkpoints").rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["texts", "texts/b.txt"])
+def test_what_vanishes_while_it_is_read(
+    name: str, tiny: Callable, refusal: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder, or a file in it, between the first pass and the second; the old run is kept."""
+    Path("texts").mkdir()
+    for file in ("a", "b"):
+        Path(f"texts/{file}.txt").write_text("ab\n" * 99)
+    tiny(*ONE_STEP, "data.dataset=texts")
+    before, survey = BEST.read_bytes(), reading.survey
+
+    def survey_and_remove(config: DataConfig) -> Survey:
+        found = survey(config)
+        shutil.rmtree(name) if Path(name).is_dir() else Path(name).rename("elsewhere")
+        return found
+
+    monkeypatch.setattr(reading, "survey", survey_and_remove)
+    argv = ("--device=cpu", "--config", "tiny.yaml", *ONE_STEP, "data.dataset=texts")
+    message = refusal(train.main, *argv)
+    assert "(No such file" in message if name == "texts" else "changed while it was" in message
+    assert BEST.read_bytes() == before
+
+
+def test_a_folder_that_may_not_be_listed(
+    home: Path, refusal: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("texts/in").mkdir(parents=True)
+    scandir = os.scandir
+
+    def locked(path: str) -> object:
+        if Path(path).name == "in":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    message = refusal(train.main, "--config", "tiny.yaml", "data.dataset=texts")
+    assert f"{Path('texts/in')} cannot be read: Permission denied" in message
 
 
 def test_text_that_may_not_be_read(home: Path, refusal: Callable) -> None:
