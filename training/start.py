@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import handmade
-from data import corpus
+from data import corpus, reading
 from model import GPT
 from system import checkpoint, config, lists
 from system.checkpoint import BEST, LAST, RUNS, Checkpoint
@@ -85,7 +85,7 @@ def newcomers(source: Checkpoint | None, settings: Config) -> str:
     """
     if source is None or not source.fingerprint:
         return ""
-    found, *_ = corpus.survey(settings.data)
+    found = reading.take_stock(settings.data).chars
     return "".join(char for char in found if char not in source.chars)
 
 
@@ -145,8 +145,8 @@ def prepare(
     if source and new:
         source, cost = widened(source, new, text.train)
         said = (
-            f"new    {name_all(list(new))} to {settings.train.init_from}, which gets {cost:.1g} nats "
-            "worse at the characters that it knows, before the first step"
+            f"new    {name_all(list(new))} to {settings.train.init_from}, which gets {cost:.1g} "
+            "nats worse at the characters that it knows, before the first step"
         )
     chars = text.tokenizer.chars
     teachers = saved.teachers if saved else find_teachers(settings.train.teacher, chars)
