@@ -76,16 +76,22 @@ def load(
         ids = map_file(pieces, scratch, length, tokenizer.dtype)
     if len(ids) != length:
         raise UserError(f"{lists.write(config.dataset)} changed while it was read; try again")
-    apart = int(train_size * calibration_fraction)
-    if calibration_fraction and (apart < 2 or train_size - apart <= block_size):
-        raise UserError(
-            f"memory.calibration_fraction={calibration_fraction} sets {apart} of {train_size} "
-            "characters apart, but two are needed, and more than "
-            f"model.block_size={block_size} must be left; change it, or take a longer text"
-        )
+    apart = set_apart(train_size, calibration_fraction, block_size)
     calibration, train = ids[:train_size].split((apart, train_size - apart))
     notes = account.of(config, stock, tally, settled=settled)
     return Corpus(tokenizer, train, ids[train_size:], stock.fingerprint, calibration, notes)
+
+
+def set_apart(train_size: int, fraction: float, block_size: int) -> int:
+    """How many characters of a training split are for calibration. Raises UserError."""
+    apart = int(train_size * fraction)
+    if fraction and (apart < 2 or train_size - apart <= block_size):
+        raise UserError(
+            f"memory.calibration_fraction={fraction} sets {apart} of {train_size} "
+            "characters apart, but two are needed, and more than "
+            f"model.block_size={block_size} must be left; change it, or take a longer text"
+        )
+    return apart
 
 
 def encoded(config: DataConfig, tokenizer: CharTokenizer, rare: str) -> Iterator[Tensor]:

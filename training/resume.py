@@ -16,14 +16,10 @@ from system.checkpoint import BEST, LAST, RUNS, Checkpoint
 from system.errors import UserError, looked_in
 from system.settings import Config, DataConfig
 
-KEPT = ("model", "data", "memory")  # sections that a run keeps, but for
-FREE = (
-    "data.dataset",
-    "data.val_dataset",
-    "data.map_above_mb",
-)  # what is another matter on another machine
+KEPT = ("model", "data", "memory")  # sections that a run keeps, but for what may be elsewhere
+FREE = ("data.dataset", "data.val_dataset", "data.map_above_mb")
+FIXED = ("optim.optimizer", "train.teacher")  # what it keeps of other sections
 MOST = 100  # combinations of places that are read to find the right one
-FIXED = ("optim.optimizer", "train.teacher")  # what it keeps beside
 
 
 def saved_name(args: argparse.Namespace) -> str:

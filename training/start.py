@@ -10,12 +10,13 @@ import torch
 
 import handmade
 from data import corpus, reading
+from data.corpus import Corpus
 from model import GPT
 from system import checkpoint, config, lists
 from system.checkpoint import BEST, LAST, RUNS, Checkpoint
 from system.errors import UserError, name_all
 from system.files import clear_temporary, write_whole
-from system.settings import Config
+from system.settings import Config, DataConfig
 from training import metrics
 from training.newcomers import widened
 from training.predecessor import Packed, take
@@ -89,6 +90,27 @@ def newcomers(source: Checkpoint | None, settings: Config) -> str:
     return "".join(char for char in found if char not in source.chars)
 
 
+def with_newcomers(source: Checkpoint, new: str, text: Corpus, name: str) -> tuple[Checkpoint, str]:
+    """The model of `source`, called `name`, with the characters `new`, and a line about that."""
+    wider, cost = widened(source, new, text.train)
+    return wider, (
+        f"new    {name_all(list(new))} to {name}, which gets {cost:.1g} nats worse at the "
+        "characters that it knows, before the first step"
+    )
+
+
+def check_unchanged(before: str, now: str, data: DataConfig) -> None:
+    """Raise UserError unless the fingerprints of the texts of a run are the same."""
+    if before == now:
+        return
+    only_val = before.split()[0] == now.split()[0]
+    name = data.val_dataset if only_val else lists.write(data.dataset)
+    raise UserError(
+        f"the text {name} changed since the run began, or is another one; --allow-data-change "
+        "goes on with it"
+    )
+
+
 def find_teachers(names: str | None, chars: str) -> list[Packed]:
     """What `train.teacher` names, for a text of the vocabulary `chars`. Raises UserError.
 
@@ -135,19 +157,10 @@ def prepare(
         calibration_fraction=settings.memory.calibration_fraction if settings.memory.order else 0.0,
         settled=saved is not None,
     )
-    if saved and saved.fingerprint != text.fingerprint and not args.allow_data_change:
-        was, now = (fingerprint.split() for fingerprint in (saved.fingerprint, text.fingerprint))
-        name = data.val_dataset if was[0] == now[0] else lists.write(data.dataset)
-        raise UserError(
-            f"the text {name} changed since the run began, or is another one; "
-            "--allow-data-change goes on with it"
-        )
+    if saved and not args.allow_data_change:
+        check_unchanged(saved.fingerprint, text.fingerprint, data)
     if source and new:
-        source, cost = widened(source, new, text.train)
-        said = (
-            f"new    {name_all(list(new))} to {settings.train.init_from}, which gets {cost:.1g} "
-            "nats worse at the characters that it knows, before the first step"
-        )
+        source, said = with_newcomers(source, new, text, settings.train.init_from)
     chars = text.tokenizer.chars
     teachers = saved.teachers if saved else find_teachers(settings.train.teacher, chars)
     torch.manual_seed(settings.train.seed)
