@@ -28,16 +28,19 @@ import mixture
 from analysis.measure import Column, Measured, measure
 from analysis.table import name_wrong, tabulate
 from data.aab import Task
+from data.corpus import Corpus
 from data.rules import RuleTask
 from model import GPT
 from system import checkpoint
-from system.checkpoint import RUNS
+from system.checkpoint import RUNS, Checkpoint
 from system.commandline import Parser, bounded, run
 from system.errors import UserError, looked_in
 from system.output import forgive_output
+from system.settings import DataConfig
 
 DEFAULT = RUNS / "aab"
 PICTURE = "compare.png"
+SPLIT = ("val_fraction", "val_from", "val_dataset")  # the settings of data that say how
 TRAIN = "python train.py --config aab.yaml"
 
 
@@ -66,10 +69,11 @@ def remedy(name: str) -> str:
     return f"train one with: {TRAIN}"
 
 
-def trained(path: Path, letters: str, remedy: str) -> list[Column]:
+def trained(path: Path, letters: str, remedy: str, text: Corpus | None = None) -> list[Column]:
     """The model of the run or file `path`, and again with its counts if it has any.
 
-    Raises UserError, with the `remedy`, where it knows other letters.
+    Warns where it may have learned from what of `text` is validated on. Raises UserError, with the
+    `remedy`, where it knows other letters.
     """
     if not path.exists():
         raise UserError(f"there is no checkpoint {path}{looked_in(path)}; {remedy}")
@@ -80,12 +84,26 @@ def trained(path: Path, letters: str, remedy: str) -> list[Column]:
             f"{path} is a model of {len(saved.chars)} characters, and the comparison takes models "
             f"of {wanted}; {remedy}"
         )
+    if text and split_otherwise(saved, text):
+        print(
+            f"{path} validated on another part of this text, and may have learned from the part "
+            "that it is judged on here",
+            file=sys.stderr,
+        )
     learned = saved.settings.get("data", {}).get("dataset", "")
     columns = [Column(str(path), "trained", saved.build(), saved.chars, learned)]
     if saved.counts:
         both = mixture.load(saved)
         columns.append(Column(f"{path} and counts", "trained", both, saved.chars, learned))
     return columns
+
+
+def split_otherwise(saved: Checkpoint, text: Corpus) -> bool:
+    """Whether `saved` comes from the text of `text`, but kept another part of it for validation."""
+    if saved.fingerprint.split()[:1] != text.fingerprint.split()[:1]:
+        return False
+    ours, theirs = dataclasses.asdict(DataConfig()), saved.settings.get("data", {})
+    return any(theirs.get(name, ours[name]) != ours[name] for name in SPLIT)
 
 
 def untrained(like: Column) -> Column:
@@ -121,7 +139,7 @@ def compare_text(args: argparse.Namespace) -> int:
     label = f"{args.handmade} of order {args.order}"
     columns = [Column(label, "handmade", by_hand.build(), chars, args.data)]
     for path in paths:
-        columns += trained(path, chars, train)
+        columns += trained(path, chars, train, text)
     window = min(column.model.config.block_size for column in columns)
     found = []
     for column in columns:  # each has an order of the characters of its own

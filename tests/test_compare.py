@@ -403,7 +403,12 @@ def test_a_rule_of_three_letters(
 def test_counts_as_weights_on_a_text(home: Path, call: Callable, tiny: Callable) -> None:
     """Losses by place and by character, against those of one window after the other."""
     Path("text.txt").write_text(Path("text.txt").read_text() * 5)
-    settings = ("model.block_size=70", "memory.order=3", "memory.calibration_fraction=0.1")
+    settings = (
+        "model.block_size=70",
+        "memory.order=3",
+        "memory.calibration_fraction=0.1",
+        "data.val_fraction=0.1",
+    )
     assert tiny("train.out_dir=trained", *settings).status == 0
     argv = ("--handmade", "ngram", "--data", "text.txt", "--order", "3", "--ckpt", "trained")
     ended = call(compare.main, *argv, "--json")
@@ -434,6 +439,12 @@ def test_counts_as_weights_on_a_text(home: Path, call: Callable, tiny: Callable)
     out = call(compare.main, *argv).out
     assert "after 64 characters of the window" in out and "after 128" not in out
     assert f"{hand['loss']:.4f}" in out and "see trained/compare.png" in out
+    assert ended.err == ""
+    saved.settings["data"]["val_from"] = "spread"
+    checkpoint.save(Path("trained/best.pt"), saved)
+    ended = call(compare.main, *argv)
+    assert (ended.status, ended.out) == (0, out)
+    assert ended.err.startswith("trained validated on another part of this text, and may have")
 
 
 def test_the_table_comes_before_the_picture(
