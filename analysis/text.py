@@ -11,7 +11,7 @@ from torch import Tensor
 
 from analysis.labels import label, visible
 from analysis.measure import Column
-from data.corpus import eval_windows
+from data.windows import eval_windows
 from system.files import write_whole
 
 AT_ONCE = 1 << 12  # characters

@@ -27,12 +27,13 @@ from torch import Tensor, nn
 from benchmarks import ours
 from benchmarks.bench import count, machine, new_parser, publish, table
 from data import tiny_shakespeare
-from data.corpus import eval_windows
 from data.counts import count as count_grams
 from data.ngrams import Ngrams
+from data.windows import eval_windows
 from mixture import fit_shares, mix
 from system import device
 from system.commandline import Parser, run
+from training.evaluation import losses
 from training.trainer import Trainer
 
 CHOICE = 0.05  # share of the training split, at its end
@@ -244,7 +245,7 @@ def command(args: argparse.Namespace) -> int:
         for seed in range(1, args.seeds + 1):
             for name, overrides in VARIANTS.items():
                 trainer = train(path, place, args.steps, *overrides, f"train.seed={seed}")
-                runs[name].append(trainer.losses())
+                runs[name].append(losses(trainer)[:2])
                 both, trained = runs[name][-1]
                 print(f"{name}, seed {seed}: {trained:.4f}, with counts {both:.4f}", flush=True)
                 if name in mixed:

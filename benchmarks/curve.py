@@ -82,6 +82,7 @@ def ours(clock: Clock, every: int, folder: str, device: str, *overrides: str) ->
     from benchmarks import ours
     from system import checkpoint
     from system.files import alone_in, write_whole
+    from training.evaluation import losses
 
     path, found = Path(folder), Path(folder, RESULT)
     with alone_in(path):
@@ -90,7 +91,7 @@ def ours(clock: Clock, every: int, folder: str, device: str, *overrides: str) ->
         names = ("val_loss", "val_loss_trained") if trainer.memory else ("val_loss",)
 
         def evaluate(window: int | None) -> dict[str, float]:
-            return dict(zip(names, trainer.losses(window), strict=False))
+            return dict(zip(names, losses(trainer, window), strict=False))
 
         def keep() -> None:
             curve.add(trainer.progress.step)

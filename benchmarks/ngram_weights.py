@@ -26,9 +26,10 @@ import handmade
 from benchmarks.bench import machine, new_parser, peak_memory, publish, table
 from benchmarks.kneser_ney import KneserNey
 from data import tiny_shakespeare
-from data.corpus import Corpus, eval_windows
+from data.corpus import Corpus
 from data.counts import count
 from data.ngrams import Ngrams
+from data.windows import eval_windows
 from handmade.ngram import BLOCK_SIZE
 from model import GPT
 from system import device

@@ -29,6 +29,7 @@ from model import GPT, GPTConfig
 from proof.proof import Score, prove, score
 from system import device
 from system.errors import Fault
+from training import evaluation
 
 ROOT = Path(__file__).parent.parent
 TESTS = ("tests/test_model.py", "tests/test_train.py")  # of these the ones with gpu in their names
@@ -149,7 +150,7 @@ def repeated(name: str, overrides: Sequence[str], steps: int) -> list[dict[str, 
                 trainer.update()
             trainer.pause()
             ends.append([p.detach().cpu() for p in trainer.model.parameters()])
-            losses.append(trainer.losses()[1])
+            losses.append(evaluation.losses(trainer)[1])
         off = max((a - b).abs().max().item() for a, b in zip(*ends, strict=True))
         found.append({"what": f"weights after {steps} updates, {label}", "off": off})
         found.append(

@@ -225,18 +225,3 @@ def mix(*parts: int | str) -> int:
     """One seed out of several parts, so that neighbouring ones have nothing in common."""
     digest = hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def eval_windows(ids: Tensor, block_size: int, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """All of `ids` but the first as targets, once each, in windows side by side.
-
-    Yields idx and targets, both (up to `rows`, T), and last the rest, (1, less than T).
-    """
-    windows = (len(ids) - 1) // block_size
-    for first in range(0, windows, rows):
-        last = min(first + rows, windows)
-        piece = ids[first * block_size : last * block_size + 1].long()
-        yield piece[:-1].view(-1, block_size), piece[1:].view(-1, block_size)
-    rest = ids[windows * block_size :].long()
-    if len(rest) > 1:
-        yield rest[None, :-1], rest[None, 1:]

@@ -154,6 +154,7 @@ class TrainConfig:
     batch_size: windows of the text in one update
     grad_accum: parts in which a batch passes through the model, to save memory
     eval_every: steps between evaluations, each of which also saves
+    eval_characters: of a longer validation split, how many an evaluation reads, from all over it
     patience: evaluations without a better val_loss before the run ends early; 0 turns it off
     dtype: of the matrix products; auto means bfloat16 where the hardware has it
     compile: whether torch.compile makes the steps faster after a start that is slower
@@ -172,6 +173,7 @@ class TrainConfig:
     batch_size: int = 64
     grad_accum: int = 1
     eval_every: int = 250
+    eval_characters: int = 200_000
     patience: int = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
@@ -179,6 +181,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "generations", "max_steps", "batch_size", "grad_accum", "eval_every")
+        at_least(self, 1, "eval_characters")
         at_least(self, 0, "seed", "patience")
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(

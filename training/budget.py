@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from system.settings import LARGEST_INT
+from training.evaluation import read_at_the_end
 from training.loop import counts_are_first
 from training.timing import Measured, clock, measure
 from training.trainer import Trainer
@@ -88,13 +89,15 @@ def fitting(trainer: Trainer, measured: Measured, seconds: float) -> int:
 
 
 def duration(trainer: Trainer, measured: Measured, steps: int) -> float:
-    """Seconds that the next `steps` steps take, with their evaluations and saves."""
+    """Seconds that the next `steps` steps, after which a run ends, take with all that they bring:
+    evaluations, the last of which may read more, and saves."""
     each = measured.evaluation + SAVES * measured.save
     if trainer.config.train.tensorboard:
         each += measured.sample
     now = min(steps, max(0, ends(trainer, steps)[0] - trainer.progress.step))
     total = now * measured.step + (steps - now) * measured.later
-    return total + evaluations(trainer, steps) * each
+    beside = read_at_the_end(trainer, trainer.progress.step + steps) if steps else 0
+    return total + evaluations(trainer, steps) * each + beside * measured.character
 
 
 def ends(trainer: Trainer, steps: int) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from training import budget
+from training.evaluation import read_at_the_end, read_each_time, whole
 from training.timing import Measured, clock, measure
 from training.trainer import Trainer
 
@@ -21,12 +22,14 @@ def estimate(trainer: Trainer, begun: float) -> str:
     begun: when the process began, by time.perf_counter. Raises Fault as `measure` does.
     """
     standing = dataclasses.replace(trainer.progress)
+    before = time.perf_counter() - begun
     measured = measure(trainer)
     trainer.progress = standing
     spent = time.perf_counter() - begun
+    start = before if trainer.config.train.minutes is None else spent  # a run with them measures
     said = budget.settle(trainer, measured, begun)
     lines = [sizes(trainer), f"        {said}"] if said else [sizes(trainer)]
-    lines += [memory(trainer, measured), duration(trainer, measured)]
+    lines += [memory(trainer, measured), duration(trainer, measured, start)]
     return "\n".join([*lines, *budgets(trainer, measured, spent), disk(trainer)])
 
 
@@ -76,17 +79,22 @@ def memory(trainer: Trainer, measured: Measured) -> str:
     )
 
 
-def duration(trainer: Trainer, measured: Measured) -> str:
-    """How long the steps that are left take, with their evaluations and saves."""
+def duration(trainer: Trainer, measured: Measured, start: float) -> str:
+    """How long the run takes from its `start`, which took so many seconds, to its end."""
     steps = left(trainer)
     evaluations = budget.evaluations(trainer, steps)
-    total = budget.duration(trainer, measured, steps)
+    around = start + budget.finish(measured)
+    total = around + budget.duration(trainer, measured, steps)
     later = f", {clock(measured.later)} in the next generation" if measured.later else ""
+    each, last = read_each_time(trainer), read_at_the_end(trainer, trainer.progress.step + steps)
+    bound = "" if each == whole(trainer) else f" of {each:,} characters"
+    wider = f", the last of {last:,} characters more" if steps and last else ""
     return (
         f"time    {clock(measured.step)} a step (timed on {measured.steps}){later}, "
-        f"{clock(measured.evaluation)} an evaluation (timed on {measured.share:.0%} of it)\n"
-        f"        about {clock(total)} for {steps:,} steps and {evaluations:,} evaluations, "
-        "waiting for the disk left out"
+        f"{clock(measured.evaluation)} an evaluation{bound} (timed on {measured.share:.0%} of it)\n"
+        f"        about {clock(total)} for {steps:,} steps and {evaluations:,} evaluations{wider}, "
+        "waiting for the disk left out\n"
+        f"        {clock(around)} of it before the first step and after the last"
     )
 
 

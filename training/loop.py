@@ -13,7 +13,7 @@ from model import GPT
 from system import checkpoint
 from system.checkpoint import BEST, LAST
 from system.interrupt import Stop
-from training import metrics
+from training import evaluation, metrics
 from training.board import Board
 from training.trainer import Trainer
 
@@ -87,8 +87,8 @@ def evaluate_and_keep(trainer: Trainer, folder: Path, board: Board, bar: tqdm) -
     """Evaluate, print, show and save what was found; the val_loss."""
     train, step = trainer.config.train, trainer.progress.step
     before = trainer.progress.best_loss
-    record = trainer.measure()
-    bar.write(describe(record, train.max_steps), file=sys.stdout)
+    record = evaluation.measure(trainer)
+    bar.write(describe(record, train.max_steps, evaluation.whole(trainer)), file=sys.stdout)
     keep(trainer, folder, record, better=record["val_loss"] < before)
     board.log(record)
     if train.tensorboard and trainer.world.leads:
@@ -116,16 +116,32 @@ def keep(
     checkpoint.save(folder / LAST, trainer.checkpoint())
 
 
-def describe(record: dict[str, int | float], max_steps: int) -> str:
-    """One evaluation as a line of text."""
-    val_loss, train_loss = record["val_loss"], record["train_loss"]
-    trained = record.get("val_loss_trained")
-    return (
+def describe(record: dict[str, int | float], max_steps: int, whole: int) -> str:
+    """One evaluation as a line of text, and another one where it read more at the end of a run.
+
+    whole: characters of the validation split; of how many a loss is, is said where it is of fewer
+    """
+    train_loss, seconds = record["train_loss"], record["seconds"]
+    line = (
         f"step {record['step']:>{len(str(max_steps))}}/{max_steps}  "
         f"train_loss {'-' if train_loss is None else f'{train_loss:.4f}'}  "
-        f"val_loss {val_loss:.4f} ({metrics.bpc(val_loss):.3f} bpc)  "
-        f"{'' if trained is None else f'val_loss_trained {trained:.4f}  '}"
-        f"{record['chars_per_second']:,} characters/s  {record['seconds']:.0f} s"
+        f"{validated(record, '', whole)}  {record['chars_per_second']:,} characters/s  "
+        f"{seconds:.0f} s"
+    )
+    if "final_val_loss" not in record:
+        return line
+    read = "all" if record["final_val_characters"] == whole else "more"
+    return f"{line}\n{read} of the validation text  {validated(record, 'final_', 0)}"
+
+
+def validated(record: dict[str, int | float], kind: str, whole: int) -> str:
+    """The validation losses of a record whose names begin with `kind`, as words of a line."""
+    val_loss, trained = record[f"{kind}val_loss"], record.get(f"{kind}val_loss_trained")
+    count = record[f"{kind}val_characters"]
+    return (
+        f"val_loss {val_loss:.4f} ({metrics.bpc(val_loss):.3f} bpc)"
+        f"{'' if trained is None else f'  val_loss_trained {trained:.4f}'}"
+        f"{'' if count == whole else f'  of {count:,} characters'}"
     )
 
 

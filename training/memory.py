@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from data.corpus import Corpus, eval_windows
+from data.corpus import Corpus
 from data.counts import count, pack
 from data.ngrams import Ngrams
+from data.windows import eval_windows
 from mixture import Mixture, fit_shares, mix
 from model import GPT
 from system.errors import UserError
@@ -13,6 +14,7 @@ from system.settings import MemoryConfig
 
 LONGEST = 50_000_000  # characters; counting takes 80 to 100 bytes of memory for each
 AT_ONCE = 1 << 23  # probabilities that are looked up at a time
+ENOUGH = 1 << 15  # characters on which the shares are estimated, of a longer text
 
 
 class Memory:
@@ -53,13 +55,16 @@ class Memory:
 
     @torch.inference_mode()
     def calibrate(self, model: nn.Module, ids: Tensor) -> None:
-        """Estimate the shares anew on ids (N,) that neither `model` nor the counts have seen."""
+        """Estimate the shares anew on ids (N,) that neither `model` nor the counts have seen.
+
+        Where those are many, ENOUGH of them from all over do: the shares are few numbers.
+        """
         if not self.auto:
             return
         found, window = [], model.config.block_size
         rows = max(1, AT_ONCE // (window * self.counts.vocab_size))
         model.eval()
-        for idx, targets in eval_windows(ids, window, rows):
+        for idx, targets in eval_windows(ids, window, rows, ENOUGH):
             idx, targets = idx.to(self.shares.device), targets.to(self.shares.device)
             found.append(judged(model(idx), self.earlier, idx, targets))
         model.train()

@@ -14,11 +14,15 @@ from data.reading import RULES
 from system import checkpoint, config, lists
 from system.checkpoint import BEST, LAST, RUNS, Checkpoint
 from system.errors import UserError, looked_in
-from system.settings import Config, DataConfig
+from system.settings import LARGEST_INT, Config, DataConfig
 
 KEPT = ("model", "data", "memory")  # sections that a run keeps, but for what may be elsewhere
 FREE = ("data.dataset", "data.val_dataset", "data.map_above_mb")
-FIXED = ("optim.optimizer", "train.teacher")  # what it keeps of other sections
+FIXED = (  # what it keeps of other sections
+    "optim.optimizer",
+    "train.teacher",
+    "train.eval_characters",  # which best_loss is of
+)
 MOST = 100  # combinations of places that are read to find the right one
 
 
@@ -92,7 +96,9 @@ def resumed_settings(args: argparse.Namespace, folder: Path) -> tuple[Config, Ch
     Raises UserError.
     """
     saved = checkpoint.load(folder / saved_name(args))
-    saved.settings.setdefault("data", {}).setdefault("folder", "flat")  # in those from before
+    before = {"data": {"folder": "flat"}, "train": {"eval_characters": LARGEST_INT}}
+    for section, settings in before.items():  # of runs that knew no other
+        saved.settings[section] = settings | saved.settings.get(section, {})
     changes = config.parse_overrides(args.overrides)
     over = {"train": {"minutes": None}}  # those that it began with are no longer its own
     before, after = (config.build(saved.settings, over, layer) for layer in ({}, changes))

@@ -1,6 +1,5 @@
 """What the parts of a run take, found out on some of them: seconds, and memory."""
 
-import dataclasses
 import io
 import statistics
 import sys
@@ -12,9 +11,10 @@ from pathlib import Path
 import torch
 
 from system import checkpoint
+from training.evaluation import AT_ONCE, calibrate, read, read_each_time
 from training.loop import write
 from training.start import TRIAL
-from training.trainer import EVAL_CHARACTERS, Trainer
+from training.trainer import Trainer
 
 try:
     import resource
@@ -23,7 +23,7 @@ except ImportError:  # Windows has none
 
 WARM_UP, FEWEST, MOST, GROUPS = 2, 3, 100, 5  # steps, and the groups in which they are timed
 SECONDS = 2.0  # for the steps that are timed, unless they are the fewest
-PART = 2 * EVAL_CHARACTERS  # characters in an evaluation that is timed, for each process
+PART = 2 * AT_ONCE  # characters in an evaluation that is timed, for each process
 
 
 @dataclass
@@ -32,7 +32,8 @@ class Measured:
 
     step, steps: of a step, and how many were timed
     later: of a step in the generations to come, which the model teaches; 0 where there are none
-    evaluation, share: of one on the whole validation split, and what share of it was timed
+    evaluation, share: of one on train.eval_characters, and what share of it was timed
+    character: of each character that the last evaluation reads beside these
     save, sample: of a checkpoint, and of the text at the end; 0 where another process makes them
     peak, grown: the most memory that was ever in use, and how much of it came with the steps
     """
@@ -42,6 +43,7 @@ class Measured:
     later: float
     evaluation: float
     share: float
+    character: float
     save: float
     sample: float
     peak: int
@@ -63,13 +65,14 @@ def measure(trainer: Trainer, folder: Path | None = None) -> Measured:
     later = time_later_steps(trainer)
     for group, rate in rates:
         group["lr"] = rate
-    evaluation, share = time_evaluation(trainer)
+    evaluation, share, character = time_evaluation(trainer)
     save = sample = 0.0
     if trainer.world.leads:
         save = time_save(trainer, folder)
         sample = timed(lambda: write(trainer, trainer.writer()))
     peak = peak_memory(trainer.device)
-    return Measured(step, steps, later, evaluation, share, save, sample, peak, peak - before)
+    grown = peak - before
+    return Measured(step, steps, later, evaluation, share, character, save, sample, peak, grown)
 
 
 def time_steps(trainer: Trainer) -> tuple[float, int]:
@@ -102,26 +105,22 @@ def time_later_steps(trainer: Trainer) -> float:
     return seconds
 
 
-def time_evaluation(trainer: Trainer) -> tuple[float, float]:
-    """The seconds of an evaluation on the whole validation split, and what share of it was timed.
+def time_evaluation(trainer: Trainer) -> tuple[float, float, float]:
+    """The seconds of an evaluation, what share of it was timed, and the seconds of a character.
 
-    Part of the time does not grow with the split, such as that for the shares of counts: what one
-    window takes tells how much.
+    The time for the shares of the counts is taken apart: it does not grow with what is read.
     """
-    whole = trainer.corpus
+    each = read_each_time(trainer)
+    most = min(PART * trainer.world.size, each)
 
-    def on(count: int) -> float:
-        trainer.corpus = dataclasses.replace(whole, val=whole.val[: 1 + count])
-        return timed(trainer.evaluate)
+    def part() -> int:
+        return read(trainer, most)[-1]
 
-    there = len(whole.val) - 1
-    many = min(PART * trainer.world.size, there)
-    few = min(trainer.model.config.block_size, many)
-    on(many)  # the first one is slower
-    little, most = on(few), on(many)
-    trainer.corpus = whole
-    more = max(0.0, most - little) / max(1, many - few)  # for each character
-    return most + (there - many) * more, many / there
+    calibrate(trainer)
+    count = part()  # both are slower the first time
+    once = timed(lambda: calibrate(trainer))
+    character = timed(part) / count
+    return once + character * each, min(1.0, count / each), character
 
 
 def time_save(trainer: Trainer, folder: Path | None) -> float:

@@ -1,7 +1,6 @@
 """One run of training: its model, its optimizer, its batches, and where it stands."""
 
 import dataclasses
-import itertools
 import math
 import sys
 import time
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.corpus import Batches, Corpus, eval_windows, mix
+from data.corpus import Batches, Corpus, mix
 from mixture import Mixture
 from model import GPT
 from system.checkpoint import Checkpoint
@@ -25,8 +24,6 @@ from training.predecessor import Packed, Predecessors, pack
 from training.progress import Progress
 from training.teacher import Teacher
 
-EVAL_CHARACTERS, EVAL_LOGITS = 1 << 14, 1 << 24  # predicted at a time in an evaluation, at most
-
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean loss in nats per character: logits (B, T, V), targets (B, T) -> scalar."""
@@ -34,7 +31,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class Trainer:
-    """Updates and measures a model. Every update is a pure function of the state and the step.
+    """Updates a model. Every update is a pure function of the state and the step.
 
     teachers: the GPTs that teach it; where there are some, no counts do
     """
@@ -188,60 +185,10 @@ class Trainer:
                 "and a lower optim.learning_rate or optim.grad_clip"
             )
 
-    def evaluate(self, window: int | None = None) -> float:
-        """val_loss, in windows of `window` characters; None means block_size."""
-        return self.losses(window)[0]
-
-    @torch.inference_mode()
-    def losses(self, window: int | None = None) -> tuple[float, float]:
-        """val_loss and val_loss_trained: means over the validation split, nats per character.
-
-        The first is that of what writes text, with counts if there are any, the second that of the
-        trained model alone. The split is cut into windows of `window` characters. The shares of the
-        counts are estimated anew before that, on text that is in neither split.
-        """
-        if self.memory:
-            self.memory.calibrate(self.model, self.corpus.calibration)
-        window = window or self.model.config.block_size
-        characters = min(EVAL_CHARACTERS, EVAL_LOGITS // self.model.config.vocab_size)
-        rows = max(1, characters // window)
-        mixed, trained, count = 0.0, 0.0, 0
-        self.model.eval()
-        pieces = eval_windows(self.corpus.val, window, rows)
-        for idx, targets in itertools.islice(pieces, self.world.rank, None, self.world.size):
-            idx, targets = idx.to(self.device), targets.to(self.device)
-            with autocast(self.device, self.dtype):
-                logits = self.model(idx)
-                loss = cross_entropy(logits, targets).item()
-            trained += loss * targets.numel()
-            both = self.memory.loss(logits, idx, targets) if self.memory else loss
-            mixed += both * targets.numel()
-            count += targets.numel()
-        self.model.train()
-        mixed, trained, count = self.world.sum(mixed, trained, count, device=self.device)
-        return mixed / count, trained / count
-
-    def measure(self) -> dict[str, int | float | None]:
-        """Evaluate, note whether this is the best so far, and return the record of it."""
-        progress = self.progress
-        train_loss = self.pause() if progress.loss_count else None
-        val_loss, val_loss_trained = self.losses()
-        self.check_finite(torch.tensor(val_loss))
-        progress.loss_sum, progress.loss_count = 0.0, 0
+    def forget_losses(self) -> None:
+        """Begin the mean of the training loss anew, after an evaluation."""
+        self.progress.loss_sum, self.progress.loss_count = 0.0, 0
         self.loss_sum.zero_()
-        progress.note(val_loss)
-        several = self.config.train.generations > 1
-        return {
-            "step": progress.step,
-            **({"generation": progress.generation} if several else {}),
-            "seconds": round(progress.seconds, 3),
-            "train_loss": train_loss,
-            "val_loss": val_loss,
-            **({"val_loss_trained": val_loss_trained} if self.memory else {}),
-            "learning_rate": self.learning_rate(),
-            "grad_norm": self.grad_norm.item(),
-            "chars_per_second": round(self.chars_per_second()),
-        }
 
     def chars_per_second(self) -> float:
         """Characters trained on per second of updates, over the whole run."""

@@ -38,7 +38,7 @@ from benchmarks import (
     time_to_loss,
     train_speed,
 )
-from data.corpus import eval_windows
+from data.windows import eval_windows
 from system import checkpoint
 from system.checkpoint import Checkpoint
 from system.errors import Fault, UserError
@@ -49,6 +49,7 @@ from tests.helpers.peer import PEER, SHAPE, TEXT, Near, cells
 from tests.helpers.posix import needs_posix
 from tests.helpers.runs import contents
 from tests.helpers.tiny import tiny_gpt
+from training.evaluation import losses
 from training.trainer import Trainer, cross_entropy
 
 CPU = torch.device("cpu")
@@ -356,12 +357,12 @@ def test_a_run_of_ours_with_counts(peer: Path, monkeypatch: pytest.MonkeyPatch) 
     for step in (0, 2):
         trainer.update() if step else None
         trainer.update() if step else None
-        for line, loss in zip(list(found)[1:], trainer.losses(), strict=True):
+        for line, loss in zip(list(found)[1:], losses(trainer)[:2], strict=True):
             [point] = [p for p in found[line]["points"] if p["step"] == step]
             assert point["val_loss"] == pytest.approx(loss, rel=1e-5)
     for window in (64, 128):
         both = [found[line][f"val_loss_{window}"] for line in list(found)[1:]]
-        assert both == pytest.approx(trainer.losses(window), rel=1e-5)
+        assert both == pytest.approx(losses(trainer, window)[:2], rel=1e-5)
     assert found["counts alone"]["points"] == found["a: counted and trained"]["points"][:1]
 
 
@@ -412,7 +413,7 @@ def test_the_ablation(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatc
         train_size = len(TEXT) - len(TEXT) // 10
         assert len(trainer.corpus.val) == int(train_size * 0.05)
         assert trainer.progress.step == 3 and trainer.config.train.seed == seed + 1
-        both, alone = trainer.losses()
+        both, alone, _ = losses(trainer)
         assert found["runs"][name][seed] == pytest.approx([both, alone])
         ways = found["mixed"][name][seed]
         assert ways["the net alone"] == pytest.approx(alone, rel=1e-5)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from data import aab, corpus, files, reading, tiny_shakespeare
-from data.corpus import Batches, Corpus, eval_windows
+from data.corpus import Batches, Corpus
 from data.reading import Survey
 from system.errors import Fault, UserError
 from system.settings import DataConfig
@@ -710,20 +710,3 @@ def test_epochs_and_seeds_differ() -> None:
     assert len(set(orders)) == 16
     assert {order[0] % 5 for order in orders} == set(range(5))  # epochs start anywhere
     assert all(list(order) != sorted(order) for order in orders)
-
-
-# Evaluation windows
-
-
-@often
-@given(length=st.integers(1, 70), block_size=st.integers(1, 12), rows=st.integers(1, 6))
-def test_evaluation_sees_every_target_once(length: int, block_size: int, rows: int) -> None:
-    ids = torch.arange(length, dtype=torch.int32)
-    seen = list(eval_windows(ids, block_size, rows))
-    assert all(idx.dtype == targets.dtype == torch.int64 for idx, targets in seen)
-    assert all(torch.equal(targets, idx + 1) for idx, targets in seen)
-    assert torch.equal(torch.cat([targets.flatten() for _, targets in seen] or [ids[1:]]), ids[1:])
-    full, rest = divmod(length - 1, block_size)
-    heights = [min(rows, full - first) for first in range(0, full, rows)]
-    shapes = [(height, block_size) for height in heights] + [(1, rest)] * (rest > 0)
-    assert [tuple(idx.shape) for idx, _ in seen] == shapes

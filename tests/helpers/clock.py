@@ -9,7 +9,8 @@ import torch
 
 import train
 from system import checkpoint
-from training import loop, metrics
+from training import evaluation as evaluating
+from training import loop, metrics, timing
 from training.trainer import Trainer
 
 
@@ -17,7 +18,8 @@ class FalseClock:
     """What time.perf_counter says: each act of a run takes it forward, in seconds, nothing else.
 
     step: of an update, as a function of how many came before it, in this process
-    evaluation, character: of an evaluation, and for each character of the validation split
+    evaluation, character: of an evaluation, and for each character that it reads, of which
+    `validated` has the numbers
     start, save, sample, picture: of all before the first step, of a checkpoint, of the last text,
     and of loss.png
     """
@@ -32,17 +34,23 @@ class FalseClock:
         **others: float,
     ) -> None:
         self.now, self.updates, self.validated = 50.0, 0, []
-        update, losses, generate, plot = Trainer.update, Trainer.losses, loop.generate, metrics.plot
+        update, generate, plot = Trainer.update, loop.generate, metrics.plot
+        calibrate, read = evaluating.calibrate, evaluating.read
 
         def updated(trainer: Trainer) -> None:
             update(trainer)
             self.now += step(self.updates)
             self.updates += 1
 
-        def evaluated(trainer: Trainer, window: int | None = None) -> tuple[float, float]:
-            self.validated.append(len(trainer.corpus.val))
-            self.now += evaluation + character * (len(trainer.corpus.val) - 1)
-            return losses(trainer, window)
+        def calibrated(trainer: Trainer) -> None:
+            self.now += evaluation
+            calibrate(trainer)
+
+        def evaluated(*args: Any) -> tuple[float, float, int]:
+            found = read(*args)
+            self.validated.append(found[-1])
+            self.now += character * found[-1]
+            return found
 
         def generated(*args: Any, **kwargs: Any) -> Iterator[torch.Tensor]:
             self.now += others.get("sample", 0)
@@ -50,7 +58,9 @@ class FalseClock:
 
         monkeypatch.setattr(time, "perf_counter", lambda: self.now)
         monkeypatch.setattr(Trainer, "update", updated)
-        monkeypatch.setattr(Trainer, "losses", evaluated)
+        for module in (evaluating, timing):
+            monkeypatch.setattr(module, "calibrate", calibrated)
+            monkeypatch.setattr(module, "read", evaluated)
         monkeypatch.setattr(loop, "generate", generated)
         monkeypatch.setattr(train, "prepare", self.slowed(train.prepare, others.get("start", 0)))
         monkeypatch.setattr(

@@ -20,7 +20,8 @@ from system.checkpoint import LAST
 from system.settings import LARGEST_INT
 from tests.helpers.clock import FalseClock
 from tests.helpers.runs import RUN, after, contents, exact, records, sha256, state
-from training import budget, timing
+from training import budget, evaluation, timing
+from training.evaluation import losses
 from training.parallel import World
 from training.timing import Measured
 from training.trainer import Trainer
@@ -72,7 +73,7 @@ def simulated(standing: int, steps: int, every: int, *, counts: bool, costs: Mea
 def test_as_many_steps_as_fit(make: Callable, standing: int, counts: bool) -> None:
     trainer = make(*MEMORY if counts else ())
     trainer.progress.step = standing
-    nothing = {"steps": 3, "later": 0.0, "share": 1.0, "peak": 0, "grown": 0}
+    nothing = {"steps": 3, "later": 0.0, "share": 1.0, "character": 0.0, "peak": 0, "grown": 0}
     costs = Measured(step=0.25, evaluation=1.0, save=0.125, sample=2.0, **nothing)
     once = costs.save + costs.sample + budget.END
     for every in (1, 4, 1000):
@@ -87,7 +88,7 @@ def test_as_many_steps_as_fit(make: Callable, standing: int, counts: bool) -> No
 @pytest.mark.parametrize("share", [None, 0.3])
 def test_generations_have_costs_of_their_own(make: Callable, share: float | None) -> None:
     trainer = make("train.generations=2", f"train.first_share={share or 'null'}")
-    costs = Measured(0.25, 3, 0.5, 1.0, 1.0, save=0.125, sample=2.0, peak=0, grown=0)
+    costs = Measured(0.25, 3, 0.5, 1.0, 1.0, 0.0, save=0.125, sample=2.0, peak=0, grown=0)
     once = costs.save + costs.sample + budget.END
 
     def walk(steps: int) -> float:
@@ -219,14 +220,14 @@ def test_all_that_changes_is_put_back(make: Callable, optimizer: str) -> None:
     for updates in (0, 3):
         for _ in range(updates):
             trainer.update()
-            trainer.evaluate()
+            losses(trainer)
             trainer.pause()
         before = everything()
         with budget.unchanged(trainer):
             for _ in range(2):
                 trainer.update()
             trainer.pause()
-            trainer.measure()
+            evaluation.measure(trainer)
             changed = everything()
         assert everything() == before
         for place in (0, 2):
@@ -320,7 +321,7 @@ def test_all_processes_take_the_fewest(make: Callable) -> None:
 
     trainer = make("train.minutes=1")
     trainer.world = Pair(0, 2)
-    costs = Measured(0.25, 3, 0.0, 1.0, 1.0, save=0, sample=0, peak=0, grown=0)
+    costs = Measured(0.25, 3, 0.0, 1.0, 1.0, 0.0, save=0, sample=0, peak=0, grown=0)
     assert budget.fitting(trainer, costs, 60) == 7
 
 

@@ -79,12 +79,14 @@ def test_time(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     costs = {"evaluation": 2.0, "character": 0.125, "save": 0.5}
     FalseClock(monkeypatch, step=lambda count: 0.25, **costs)
     trainer = make("train.max_steps=1001", "train.eval_every=300")
-    each, whole, *_ = told(estimated(trainer), "time").split("\n        ")
+    lines = estimate.estimate(trainer, time.perf_counter() - 7)
+    each, whole, around, *_ = told(lines, "time").split("\n        ")
     assert (
         each == "250.0 ms a step (timed on 8), 14.4 s an evaluation (timed on 100% of it)"
     )  # 99/8
     rest = "for 1,001 steps and 4 evaluations, waiting for the disk left out"
-    assert whole == f"about 5 min 12 s {rest}"  # 250.25 + 4 * (14.375 + 2 * 0.5)
+    assert whole == f"about 5 min 21 s {rest}"  # 250.25 + 4 * (14.375 + 2 * 0.5) + 9
+    assert around == "9.0 s of it before the first step and after the last"  # 7 + 0.5 + 1.5
 
 
 @pytest.mark.parametrize("memory", [(), ("memory.order=3", "memory.calibration_fraction=0.2")])
@@ -121,8 +123,8 @@ def test_what_some_budgets_give(make: Callable, monkeypatch: pytest.MonkeyPatch)
     """By hand: 1.5 s end a run, and an evaluation every 40 steps is 2 s."""
     clock = FalseClock(monkeypatch, step=lambda count: 0.25, evaluation=2.0)
     lines = estimate.estimate(make("train.eval_every=40"), clock.now - 3.5).split("\n")
-    spent = 3.5 + 2 * 0.25 + 8 * 0.25 + 3 * 2  # before, and what was timed: 12 s
-    for minutes, line in zip((1, 4, 15), lines[8:11], strict=True):
+    spent = 3.5 + 2 * 0.25 + 8 * 0.25 + 2 * 2  # before, and what was timed: 10 s
+    for minutes, line in zip((1, 4, 15), lines[9:12], strict=True):
         steps, epochs = re.fullmatch(
             rf"        train\.minutes={minutes} +([\d,]+) steps, +([\d.]+) epochs", line
         ).groups()
@@ -130,7 +132,7 @@ def test_what_some_budgets_give(make: Callable, monkeypatch: pytest.MonkeyPatch)
         assert n * 0.25 + 2 * -(-n // 40) <= 60 * minutes - spent - 1.5
         assert (n + 1) * 0.25 + 2 * -(-(n + 1) // 40) > 60 * minutes - spent - 1.5
         assert float(epochs) == pytest.approx(n / 9, abs=0.05)
-    assert len({len(line) for line in lines[8:11]}) == 1
+    assert len({len(line) for line in lines[9:12]}) == 1
 
 
 def test_the_run_is_the_one_that_the_minutes_give(

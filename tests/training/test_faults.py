@@ -126,7 +126,7 @@ def test_a_first_signal_saves_and_a_second_ends_at_once(
     places = {
         "training.trainer.Trainer.update": 3,
         "training.trainer.cross_entropy": 5,  # in the first part of a batch
-        "training.trainer.Trainer.losses": 1,
+        "training.evaluation.losses": 1,
         "training.metrics.append": 1,
         "os.fsync": 7,  # in a save of an evaluation
         "system.checkpoint.save": 1,  # the one before the first step
@@ -180,7 +180,7 @@ def test_ctrl_c_while_torch_is_imported(tool: str, tmp_path: Path) -> None:
 
 def test_an_ignored_signal_stays_ignored(tiny_process: Callable) -> None:
     ignored = [signal.SIGINT, HUP]  # in the background of a script; after nohup
-    ended = tiny_process(at="training.trainer.Trainer.losses", signals=ignored, ignored=ignored)
+    ended = tiny_process(at="training.evaluation.losses", signals=ignored, ignored=ignored)
     assert ended.status == 0
 
 
@@ -268,9 +268,7 @@ def test_a_full_disk(tiny_process: Callable, home: Path) -> None:
     with small_disk(home / "disk", 1 << 20):
         folder = home / "disk" / "run"
         last = home / "disk" / "filler"
-        stopped = tiny_process(
-            f"train.out_dir={folder}", at="training.trainer.Trainer.losses", **END
-        )
+        stopped = tiny_process(f"train.out_dir={folder}", at="training.evaluation.losses", **END)
         assert stopped.status == 143
         for left in (0, 4096, 20_000):
             with last.open("wb", buffering=0) as file, contextlib.suppress(OSError):

@@ -39,7 +39,7 @@ from tests.helpers.runs import (
     sha256,
     state,
 )
-from training import memory, trainer
+from training import evaluation, memory
 from training.memory import Memory
 from training.trainer import Trainer
 
@@ -48,7 +48,8 @@ MEMORY = (f"memory.order={ORDER}", "memory.calibration_fraction=0.2")
 TAUGHT = (*MEMORY, "memory.teach=0.3", "memory.folds=3")
 CHARS = "".join(sorted(set(TEXT)))
 APART, TRAIN = 60, 300  # where the stretch for calibration ends, and the training split
-KEYS = "step seconds train_loss val_loss val_loss_trained learning_rate grad_norm chars_per_second"
+KEYS = "step seconds train_loss val_loss val_loss_trained val_characters learning_rate grad_norm"
+KEYS += " chars_per_second"
 FUZZ = int(os.environ.get("FUZZ", "100"))  # bytes to flip
 
 
@@ -163,7 +164,7 @@ def test_no_record_without(tiny: Callable) -> None:
 def test_val_loss(
     settings: tuple[str, ...], tiny: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "EVAL_CHARACTERS", 40)  # several batches, the last one smaller
+    monkeypatch.setattr(evaluation, "AT_ONCE", 40)  # several batches, the last one smaller
     tiny(*settings)
     last = content()
     net, by_counts, known = opinions(last, counted(TEXT[:TRAIN]), TEXT[TRAIN:])
@@ -241,9 +242,9 @@ def test_a_mapped_text(tiny: Callable) -> None:
 
 
 STOPS = {
-    "at the first evaluation": {"at": "training.trainer.Trainer.losses"},
+    "at the first evaluation": {"at": "training.evaluation.losses"},
     "between evaluations": {"at": "training.trainer.Trainer.update", "nth": 6, "after": True},
-    "at an evaluation": {"at": "training.trainer.Trainer.losses", "nth": 3},
+    "at an evaluation": {"at": "training.evaluation.losses", "nth": 3},
 }
 
 
@@ -261,7 +262,7 @@ def test_a_resumed_run(settings: tuple[str, ...], tiny: Callable, tiny_process: 
 
 def test_a_run_killed_at_its_first_evaluation(tiny: Callable, tiny_process: Callable) -> None:
     assert tiny(*TAUGHT, "train.out_dir=whole").status == 0
-    fault = {"at": "training.trainer.Trainer.losses", "signals": [signal.SIGKILL]}
+    fault = {"at": "training.evaluation.losses", "signals": [signal.SIGKILL]}
     assert tiny_process(*TAUGHT, **fault).status == -signal.SIGKILL
     assert tiny("--resume").status == 0
     assert sha256(RUN) == sha256(Path("whole"))

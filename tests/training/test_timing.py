@@ -51,19 +51,19 @@ def test_what_holds_up_every_other_step_does(
 
 
 @pytest.mark.parametrize("part", [33, 5, 1000])
-def test_an_evaluation(make: Callable, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
-    """Part of it grows with the split: 99 characters after the first, and 8 in a window."""
+@pytest.mark.parametrize(("bound", "each"), [(1000, 99), (70, 70), (17, 17)])
+def test_an_evaluation(
+    make: Callable, monkeypatch: pytest.MonkeyPatch, part: int, bound: int, each: int
+) -> None:
+    """Two seconds of it are for the shares of counts. The split is 99 characters, a window 8."""
     monkeypatch.setattr(timing, "PART", part)
     clock = FalseClock(monkeypatch, evaluation=2.0, character=0.125)
-    trainer = make()
-    whole = exact(trainer.corpus.val)
-    seconds, share = timing.time_evaluation(trainer)
-    timed = min(part, 99)
-    assert share == timed / 99
-    assert clock.validated == [1 + timed, 1 + min(8, timed), 1 + timed]
-    known = 2 + 0.125 * (99 if part > 8 else 5)  # less than a window tells nothing of the rest
-    assert seconds == pytest.approx(known)
-    assert exact(trainer.corpus.val) == whole
+    trainer = make(f"train.eval_characters={bound}")
+    seconds, share, character = timing.time_evaluation(trainer)
+    timed = 99 if min(part, each) == 99 else max(8, min(part, each) // 8 * 8)  # whole windows
+    assert clock.validated == [timed, timed]
+    assert share == timed / each
+    assert (seconds, character) == (2 + 0.125 * each, 0.125)
 
 
 class Second(World):
