@@ -116,6 +116,7 @@ def test_each_generation_makes_a_step(clock: FalseClock, tiny: Callable) -> None
         ("train.eval_every=1000",),
         ("train.eval_every=20", *MEMORY),
         ("train.eval_every=20", "train.tensorboard=true"),
+        ("train.eval_every=20", "train.eval_characters=50"),  # the last one reads 99, and 50
         ("train.eval_every=1000", "train.generations=3", "train.first_share=0.2"),
     ],
 )
@@ -127,7 +128,7 @@ def test_a_run_ends_with_its_minutes(
     ended = tiny("train.minutes=1", *settings)
     assert ended.status == 0 and records(RUN)[-1]["step"] == steps_of(ended.out)
     spare = 60 - (clock.now - start)
-    evaluation = 0.5 + 99 * 0.01 + 2 * 0.25 + 0.75
+    evaluation = 0.5 + 2 * 99 * 0.01 + 2 * 0.25 + 0.75
     assert 0 <= spare < 0.5 + evaluation + budget.END
 
 

@@ -89,7 +89,28 @@ def test_time(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     assert around == "9.0 s of it before the first step and after the last"  # 7 + 0.5 + 1.5
 
 
-@pytest.mark.parametrize("memory", [(), ("memory.order=3", "memory.calibration_fraction=0.2")])
+COUNTS = ("memory.order=3", "memory.calibration_fraction=0.2")
+
+
+@pytest.mark.parametrize("bound", [99, 50, 9])
+@pytest.mark.parametrize("settings", [COUNTS, ("train.minutes=1",), ("train.max_steps=11",)])
+def test_a_run_takes_as_long(
+    settings: tuple[str, ...], bound: int, tiny: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the start of the process to its end, whatever part of the split is read."""
+    parts = {"start": 20.0, "save": 0.25, "sample": 0.75, "picture": 1.25}
+    clock = FalseClock(
+        monkeypatch, step=lambda count: 0.5, evaluation=2.0, character=0.125, **parts
+    )
+    settings = (*settings, "train.eval_every=5", f"train.eval_characters={bound}")
+    said = re.search(r"about (.*?) for", tiny(*settings, "--dry-run").out)[1]
+    minutes, seconds = re.fullmatch(r"(?:(\d+) min )?([\d.]+) s", said).groups(default="0")
+    began, clock.updates = clock.now, 0
+    assert tiny(*settings).status == 0
+    assert 60 * int(minutes) + float(seconds) == pytest.approx(clock.now - began, rel=0.05)
+
+
+@pytest.mark.parametrize("memory", [(), COUNTS])
 def test_evaluations_are_those_of_a_run(
     memory: tuple[str, ...], make: Callable, quick: None, tiny: Callable
 ) -> None:

@@ -1,6 +1,5 @@
 """What an evaluation costs does not grow with the text, and says of how much of it a loss is."""
 
-import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,10 @@ from system.checkpoint import BEST, LAST
 from system.settings import LARGEST_INT
 from tests.helpers import reference
 from tests.helpers.runs import RUN, TEXT, after, exact, forge, records, sha256, state
-from training import memory
+from training import evaluation, memory
 from training.evaluation import read_at_the_end
+from training.loop import describe
+from training.parallel import World
 from training.trainer import Trainer
 
 MEMORY = ("memory.order=3", "memory.calibration_fraction=0.2")
@@ -66,20 +67,28 @@ def test_all_of_the_split_where_the_run_is_long(tiny: Callable) -> None:
         )
 
 
-def test_what_is_said(tiny: Callable) -> None:
-    out = tiny(BOUND, *MEMORY, *WIDE).out.splitlines()
-    first, *_, last = records(RUN)
-    [line] = [line for line in out if line.startswith("step  0/10")]
-    assert f"val_loss_trained {first['val_loss_trained']:.4f}  of 24 characters  " in line
-    bpc = last["final_val_loss"] / math.log(2)
-    assert out[out.index(next(line for line in out if line.startswith("step 10/10"))) + 1] == (
-        f"more of the validation text  val_loss {last['final_val_loss']:.4f} ({bpc:.3f} bpc)  "
-        f"val_loss_trained {last['final_val_loss_trained']:.4f}  of 48 characters"
+RECORD = {"step": 8, "seconds": 9.7, "train_loss": 1.5, "val_loss": 2.0, "chars_per_second": 1234}
+ENDED = {"final_val_loss": 2.25, "final_val_loss_trained": 2.5}
+
+
+def test_what_is_said() -> None:
+    """Of how many characters a loss is, where it is not of all."""
+    begin, end = (
+        "step  8/10  train_loss 1.5000  val_loss 2.0000 (2.885 bpc)",
+        "  1,234 characters/s  10 s",
     )
-    longer = tiny(BOUND, "train.max_steps=12", "--overwrite").out
-    assert "\nall of the validation text  val_loss " in longer and "of 99 characters" in longer
-    whole = tiny("train.eval_characters=99", "--overwrite").out
-    assert "characters  " not in whole.replace(" characters/s", "") and "valid" not in whole[200:]
+    both = {"val_loss_trained": 3.0}
+    for more, words in (({}, ""), (both, "  val_loss_trained 3.0000")):
+        whole = RECORD | more | {"val_characters": 200_100}
+        assert describe(whole, 10, 200_100) == f"{begin}{words}{end}"
+        said = describe(whole, 10, 2_000_000)
+        assert said == f"{begin}{words}  of 200,100 characters{end}"
+        for count, read in ((2_000_000, "all"), (1_000_000, "more")):
+            last = whole | ENDED | {"final_val_characters": count}
+            assert describe(last, 10, 2_000_000) == (
+                f"{said}\n{read} of the validation text  val_loss 2.2500 (3.246 bpc)  "
+                f"val_loss_trained 2.5000  of {count:,} characters"
+            )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +119,7 @@ def test_a_run_that_ends_early_ends_with_it(tiny: Callable) -> None:
 
 def test_generations_end_with_it_once(tiny: Callable) -> None:
     assert tiny(BOUND, "train.generations=2").status == 0
-    assert ["final_val_loss" in record for record in records(RUN)] == [False, False, False, True]
+    assert ["final_val_loss" in each for each in records(RUN)] == [False, False, False, True]
 
 
 def test_a_resumed_run(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,13 +151,24 @@ def test_a_run_from_before_reads_all(tiny: Callable) -> None:
     assert state(RUN)["metrics"][:3] == before["metrics"]
 
 
-def test_processes_share_it(tiny_process: Callable, tiny_processes: Callable) -> None:
-    same = ("model.dropout=0", "train.batch_size=8", "train.grad_accum=1", BOUND)
-    tiny_process(*same, "train.out_dir=alone")
-    assert [ended.status for ended in tiny_processes(2, *same)] == [0, 0]
-    for one, two in zip(records(Path("alone")), records(RUN), strict=True):
-        for name in [name for name in one if "val_" in name]:
-            assert two[name] == pytest.approx(one[name], abs=1e-5)
+def test_processes_share_it(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five pieces of two windows, and one of one."""
+    monkeypatch.setattr(evaluation, "AT_ONCE", 16)
+    sums = []
+
+    class Noted(World):
+        def sum(self, *values: float, device: torch.device) -> list[float]:
+            sums.append(values)
+            return [*values]
+
+    trainer = make("train.eval_characters=90")
+    alone = evaluation.losses(trainer)
+    for rank in range(3):
+        trainer.world = Noted(rank, 3)
+        evaluation.losses(trainer)
+    mixed, trained, count = (sum(each) for each in zip(*sums, strict=True))
+    assert [each[-1] for each in sums] == [32, 32, 24] and alone[-1] == count == 88
+    assert (mixed / count, trained / count) == pytest.approx(alone[:2], abs=1e-6)
 
 
 def test_the_shares_are_estimated_on_some_windows(
