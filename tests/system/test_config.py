@@ -266,6 +266,7 @@ def test_names_that_are_no_texts_are_refused() -> None:
 
 COUNTS = "model.block_size model.n_layer model.n_head model.n_embd model.head_size model.ffn_size"
 COUNTS += " train.max_steps train.batch_size train.grad_accum train.eval_every train.generations"
+COUNTS += " train.eval_characters"
 FROM_ZERO = "data.map_above_mb optim.learning_rate optim.embedding_learning_rate"
 FROM_ZERO += " optim.head_learning_rate optim.vector_learning_rate optim.weight_decay"
 FROM_ZERO += " optim.grad_clip optim.warmup_steps train.seed train.patience"
