@@ -70,12 +70,11 @@ def load(
         ) from None
     tally = np.zeros((2, len(tokenizer.chars)), dtype=np.int64)  # of training, and of validation
     pieces = tallied(ordered(config, stock, tokenizer, train_size, block_size), tally, train_size)
+    pieces = counted(pieces, length, lists.write(config.dataset))
     if length * tokenizer.dtype.itemsize <= config.map_above_mb << 20:
-        ids = torch.cat([torch.empty(0, dtype=tokenizer.dtype), *pieces]).to(device)
+        ids = hold(pieces, torch.empty(length, dtype=tokenizer.dtype, device=device))
     else:
         ids = map_file(pieces, scratch, length, tokenizer.dtype)
-    if len(ids) != length:
-        raise UserError(f"{lists.write(config.dataset)} changed while it was read; try again")
     apart = set_apart(train_size, calibration_fraction, block_size)
     calibration, train = ids[:train_size].split((apart, train_size - apart))
     notes = account.of(config, stock, tally, settled=settled)
@@ -128,6 +127,27 @@ def tallied(pieces: Iterable[Tensor], tally: np.ndarray, size: int) -> Iterator[
             row += torch.bincount(part, minlength=len(row)).numpy()
         done += len(piece)
         yield piece
+
+
+def counted(pieces: Iterable[Tensor], length: int, name: str) -> Iterator[Tensor]:
+    """`pieces` of the text `name`. Raises UserError unless they are `length` ids together."""
+    done = 0
+    for piece in pieces:
+        done += len(piece)
+        if done > length:
+            break
+        yield piece
+    if done != length:
+        raise UserError(f"{name} changed while it was read; try again")
+
+
+def hold(pieces: Iterable[Tensor], ids: Tensor) -> Tensor:
+    """`ids`, filled with `pieces`, which are as many."""
+    done = 0
+    for piece in pieces:
+        ids[done : done + len(piece)] = piece
+        done += len(piece)
+    return ids
 
 
 def map_file(pieces: Iterable[Tensor], scratch: Path, length: int, dtype: torch.dtype) -> Tensor:
@@ -201,8 +221,8 @@ class Batches:
             generator = torch.Generator().manual_seed(mix(self.seed, "epoch", epoch))
             slack = len(self.ids) - 1 - self.windows * self.block_size
             offset = torch.randint(min(slack, self.block_size - 1) + 1, (1,), generator=generator)
-            order = torch.randperm(self.windows, generator=generator)
-            self.epoch, self.starts = epoch, offset + order * self.block_size
+            starts = torch.randperm(self.windows, generator=generator)  # may be large, so in place
+            self.epoch, self.starts = epoch, starts.mul_(self.block_size).add_(offset)
         return self.starts
 
     def starts_of(self, step: int) -> Tensor:

@@ -1,6 +1,7 @@
 """The text of a run, read piece by piece and never held whole: it may be larger than the memory."""
 
 import codecs
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -8,12 +9,15 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+from tqdm import tqdm
 
 from data import aab, foreign, rules
 from data.files import Found, find
 from data.tokenizer import CODE_POINTS, code_points
+from system.bar import bar
 from system.errors import UserError
 from system.settings import DataConfig
 
@@ -115,12 +119,20 @@ def read(config: DataConfig, about: Survey | None = None) -> Iterator[str]:
     flat = config.folder == "flat"
     setting = "data.dataset" if config.val_dataset != config.dataset else "data.val_dataset"
     about.found = find(config.dataset, flat=flat, setting=setting)
-    texts = (read_file(path, about) for path in about.found.files)
-    if flat:  # the files are one text, also where a line end is begun in one and ended in another
-        texts = [itertools.chain.from_iterable(texts)]
-    if config.normalize_newlines:
-        texts = (with_newlines(text, about) for text in texts)
-    yield from join(texts)
+    with bar("reading", size_of(about.found.files), "B") as progress:
+        texts = (read_file(path, about, progress) for path in about.found.files)
+        if flat:  # the files are one text, also where a line end is in two of them
+            texts = [itertools.chain.from_iterable(texts)]
+        if config.normalize_newlines:
+            texts = (with_newlines(text, about) for text in texts)
+        yield from join(texts)
+
+
+def size_of(files: Iterable[Path]) -> int | None:
+    """The bytes of all files together; None where one has vanished, as reading it will say."""
+    with contextlib.suppress(OSError):
+        return sum(file.stat().st_size for file in files)
+    return None
 
 
 def validation(config: DataConfig) -> DataConfig | None:
@@ -146,19 +158,22 @@ def with_newlines(pieces: Iterable[str], about: Survey) -> Iterator[str]:
     r"""`pieces` of a text with \n for each of its line ends; what that changes is counted."""
     decoder = io.IncrementalNewlineDecoder(None, translate=True)
     for piece in itertools.chain(pieces, (None,)):
-        text = decoder.decode(piece or "", final=piece is None)
-        returns, added = (piece or "").count("\r"), text.count("\n") - (piece or "").count("\n")
-        about.crlf += returns - added  # a \r alone adds a \n, one before a \n adds none
-        about.cr += added
+        before, text = piece or "", decoder.decode(piece or "", final=piece is None)
+        if text != before:  # counting takes longer than all else
+            returns, added = before.count("\r"), text.count("\n") - before.count("\n")
+            about.crlf += returns - added  # a \r alone adds a \n, one before a \n adds none
+            about.cr += added
         yield text
 
 
-def read_file(path: Path, about: Survey | None = None) -> Iterator[str]:
+def read_file(
+    path: Path, about: Survey | None = None, progress: tqdm | None = None
+) -> Iterator[str]:
     """The text of a file in pieces: UTF-8, or UTF-16 with a byte order mark, which is left out.
 
     A file of UTF-16 is noted in `about`. Raises UserError where it is neither.
     """
-    done = lines = 0  # bytes and line ends in earlier pieces
+    done = 0  # bytes in earlier pieces
     try:
         with path.open("rb") as file:
             encoding = encoding_of(path, file.read(foreign.HEAD))
@@ -169,16 +184,18 @@ def read_file(path: Path, about: Survey | None = None) -> Iterator[str]:
             while True:
                 piece = file.read(PIECE)
                 waiting = len(decoder.getstate()[0])
-                text = decoder.decode(piece, final=not piece)
+                try:
+                    text = decoder.decode(piece, final=not piece)
+                except UnicodeDecodeError as error:
+                    offset = done - waiting + error.start
+                    line = 1 + line_ends(file, encoding, offset)
+                    raise UserError(foreign.broken(path, encoding, offset, line)) from None
                 if not piece:
                     return
                 yield text.removeprefix("\ufeff") if done == 0 else text
                 done += len(piece)
-                lines += line_ends(text)
-    except UnicodeDecodeError as error:
-        lines += line_ends(error.object[: error.start].decode(encoding, "replace"))
-        offset = done - waiting + error.start
-        raise UserError(foreign.broken(path, encoding, offset, lines + 1)) from None
+                if progress is not None:
+                    progress.update(len(piece))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; mend that") from None
 
@@ -191,6 +208,14 @@ def encoding_of(path: Path, head: bytes) -> str:
     return marks.get(head[:2], "utf-8")
 
 
-def line_ends(text: str) -> int:
-    """How many line ends a text has, if it has one kind of them."""
-    return max(text.count("\n"), text.count("\r"))
+def line_ends(file: BinaryIO, encoding: str, size: int) -> int:
+    """How many line ends the first `size` bytes of a file have, if it has one kind of them."""
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    feeds = returns = 0
+    file.seek(0)
+    while piece := file.read(min(PIECE, size)):
+        size -= len(piece)
+        text = decoder.decode(piece)
+        feeds += text.count("\n")
+        returns += text.count("\r")
+    return max(feeds, returns)

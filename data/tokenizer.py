@@ -51,12 +51,16 @@ class CharTokenizer:
         A character outside the vocabulary is left out with `skip`; otherwise all of them are
         named in an UnknownCharacters.
         """
-        ids = self.table[code_points(text)]
-        known = ids >= 0
-        if unknown == "error" and not known.all():
-            strange = sorted({text[i] for i in np.flatnonzero(~known)})
-            raise UnknownCharacters(f"{name_all(strange)} not among the {len(self.chars)} known")
-        return torch.from_numpy(ids[known]).to(self.dtype)
+        ids = self.table.take(code_points(text))
+        if ids.min(initial=0) < 0:
+            known = ids >= 0
+            if unknown == "error":
+                strange = sorted({text[i] for i in np.flatnonzero(~known)})
+                raise UnknownCharacters(
+                    f"{name_all(strange)} not among the {len(self.chars)} known"
+                )
+            ids = ids[known]
+        return torch.from_numpy(ids).to(self.dtype)
 
     def decode(self, ids: Tensor) -> str:
         """The text of `ids` (T,)."""
