@@ -280,5 +280,5 @@ def test_a_large_text_stays_out_of_memory(home: Path, processes: Processes) -> N
         assert (ended.status, ended.err) == (0, "")
         grown[megabytes] = int(ended.out.splitlines()[-1])
     print(f"peak memory grew by {grown} for {4 * SIZE} bytes of ids")
-    assert grown[1024] > 4 * SIZE  # or there is nothing to show
+    assert 4 * SIZE < grown[1024] < 1.5 * 4 * SIZE  # held, and once
     assert grown[1] < grown[1024] / 2

@@ -15,6 +15,7 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from tqdm import tqdm
 
 from data import aab, corpus, files, reading, tiny_shakespeare
 from data.corpus import Batches, Corpus
@@ -158,6 +159,24 @@ def test_pieces_make_the_whole(folder: Path, texts: list[str], piece: int, lf: b
     assert about.chars == "".join(sorted(set(whole)))
     assert about.length == len(whole)
     assert about.sha256 == hashlib.sha256(whole.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("config", [{}, {"folder": "flat"}, {"normalize_newlines": False}])
+def test_a_bar_grows_with_what_is_read(
+    tmp_path: Path, tiny_pieces: None, monkeypatch: pytest.MonkeyPatch, config: dict
+) -> None:
+    for name, raw in (("a", TEXT.encode()), ("b", TEXT.encode("utf-16")), ("c", b"a" * 7)):
+        write(tmp_path / f"{name}.txt", raw)
+    bars = []
+
+    def bar(what: str, total: int, unit: str) -> tqdm:
+        bars.append(tqdm(total=total, file=io.StringIO()))
+        return bars[-1]
+
+    monkeypatch.setattr(reading, "bar", bar)
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    load(tmp_path, **config)
+    assert [(bar.n, bar.total, bar.disable) for bar in bars] == [(size, size, True)] * 2  # closed
 
 
 LINE_ENDS = [  # as they are counted in a text
