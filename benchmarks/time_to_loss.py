@@ -201,6 +201,9 @@ def parser() -> Parser:
     """The command line."""
     p = new_parser("time_to_loss", __doc__)
     p.add_argument("--seeds", type=count, default=3, help="runs of each side; default: 3")
+    names = dict.fromkeys(name for plans in PLANS.values() for name in plans)
+    about = "only these of ours; default: all"
+    p.add_argument("--plans", nargs="+", choices=names, metavar="NAME", help=about)
     return p
 
 
@@ -209,6 +212,7 @@ def command(args: argparse.Namespace) -> int:
     nanogpt.check(args.nanogpt)
     place = device.pick(args.device)
     plans = PLANS["cpu" if place.type == "cpu" else "gpu"]
+    plans = {name: plans[name] for name in plans if name in (args.plans or plans)}
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in range(1, args.seeds + 1):
         found = {}

@@ -378,7 +378,11 @@ def test_time_to_loss(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatc
     assert (status, err) == (0, "")
     assert "nanoGPT, run 3: val_loss 1.9000 after 12 s" in out
     assert "as shipped, run 2: val_loss 1.4200 after 10 s" in out
+    assert "1,400 steps, run 1" in out
     assert Path("out/time_to_loss.md").read_text() in out
+    only = ("--plans", "as shipped", "--seeds", "1")
+    out = call(time_to_loss.main, *shown("time_to_loss", peer), *only).out
+    assert "as shipped, run 1" in out and "1,400 steps" not in out and "run 2" not in out
 
 
 def test_the_speed_of_the_page(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
