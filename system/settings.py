@@ -43,7 +43,7 @@ class DataConfig:
     val_dataset: str | None = None
     min_count: int = 1
     normalize_newlines: bool = True
-    map_above_mb: int = 1024
+    map_above_mb: int = 512
 
     def __post_init__(self) -> None:
         at_least(self, 0, "map_above_mb")
