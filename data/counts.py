@@ -5,12 +5,15 @@ codes, `place of its first k - 1 characters * vocab_size + its last character`, 
 that go on with one context lie side by side.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from data.grams import Grams, changes
 
 
 @dataclass
@@ -26,27 +29,31 @@ def count(pieces: Sequence[np.ndarray], vocab_size: int, order: int) -> list[Cou
 
     No gram goes from one piece to the next. Orders that no piece is long enough for are left out.
     """
-    pieces = [piece.astype(np.int64) for piece in pieces]
-    places = [np.zeros(len(piece) + 1, np.int64) for piece in pieces]  # of the empty gram
-    levels: list[Counts] = []
-    for k in range(1, order + 1):
-        inside = [
-            place[: max(0, len(piece) - k + 1)] * vocab_size + piece[k - 1 :]
-            for piece, place in zip(pieces, places, strict=True)
-        ]
-        starts = np.cumsum([0, *map(len, inside)])  # of each piece, and the end
-        if not starts[-1]:
-            break
-        codes, first, which, counts = np.unique(
-            np.concatenate(inside), return_index=True, return_inverse=True, return_counts=True
-        )
-        if levels:  # a shorter gram counts by what was seen before it
-            piece = np.searchsorted(starts, first, side="right") - 1
-            shorter = np.cumsum([0, *map(len, places)])  # where each piece starts an order below
-            suffix = np.concatenate(places)[first - starts[piece] + shorter[piece] + 1]
-            levels[-1].counts = np.bincount(suffix, minlength=len(levels[-1].codes))
-        levels.append(Counts(codes, counts))
-        places = np.split(which, starts[1:-1])
+    parts = [np.zeros(len(piece), np.uint8) for piece in pieces]
+    return count_without(frozenset(), Grams(pieces, parts, vocab_size, order), order)
+
+
+def count_without(parts: Set[int], grams: Grams, order: int) -> list[Counts]:
+    """Count the grams of 1 to `order` characters within what is left of each piece."""
+    V, found, levels = grams.base - 1, [], []
+    keys, times, length = grams.without(parts, order)
+    for k in range(length, 0, -1):
+        above, last = grams.split(keys, k)
+        there, begins = last >= 0, changes(above)
+        context = begins.cumsum(dtype=np.int32) - 1
+        found.append((context[there], last[there], there))
+        keys = above[begins]
+    place = np.zeros(1, np.int64)  # of each context among those that are there
+    for context, last, there in reversed(found):
+        levels.append(Counts(place[context] * V + last, times))
+        place = there.cumsum() - 1
+    if levels:
+        levels[-1].counts = times[there]
+    suffix = np.zeros(V, np.int64)  # place of each gram without its first character
+    for shorter, longer in itertools.pairwise(levels):  # a shorter one counts by what is before it
+        context = longer.codes // V
+        suffix = np.searchsorted(shorter.codes, suffix[context] * V + longer.codes - context * V)
+        shorter.counts = np.bincount(suffix, minlength=len(shorter.codes))
     return levels
 
 
