@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 import mixture
-from system import checkpoint, config, device
+from system import checkpoint, config, device, memory
 from system.checkpoint import BEST, LAST
 from system.commandline import Parser, run
 from system.errors import UserError
@@ -145,11 +145,12 @@ def command(args: argparse.Namespace) -> int:
         if not world.leads:
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         use_gpu = is_for_gpu(args, place, world)
+        free = world.smallest(memory.free() / world.size, place)
         with world.one_first():  # it fetches the text, and says what is wrong
             settings, folder = find_run(args, use_gpu=use_gpu)
             if world.leads and not args.dry_run:
                 stack.enter_context(alone_in(folder))
-            trainer = prepare(args, settings, folder, place, rank=world.rank)
+            trainer = prepare(args, settings, folder, place, rank=world.rank, free=free)
         stack.callback(trainer.disconnect)
         trainer.connect(world)
         if args.dry_run:

@@ -96,9 +96,7 @@ class Grams:
         last = keys - above * self.base - 1
         return (self.tables[k - 1][above] if k - 1 in self.tables else above), last
 
-    def without(
-        self, parts: Set[int], order: int
-    ) -> tuple[np.ndarray, np.ndarray, int]:
+    def without(self, parts: Set[int], order: int) -> tuple[np.ndarray, np.ndarray, int]:
         """The keys of the text without `parts`, sorted, each once; how often each is there; and how
         many digits they have, `order` or as many as the longest gram."""
         counted = [

@@ -112,6 +112,7 @@ class MemoryConfig:
     calibration_fraction: share of the training split, at its start, kept for that
     teach: share of the counts in the target of training, where no GPT teaches; 0 means none
     folds: parts of the text, each of which is taught by counts of the others
+    characters: most that are counted of the text; null means 20 million, or what memory allows
     """
 
     order: int = 0
@@ -119,6 +120,7 @@ class MemoryConfig:
     calibration_fraction: float = 0.02
     teach: float = 0.0
     folds: int = 7
+    characters: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.order <= 20:
@@ -136,6 +138,7 @@ class MemoryConfig:
             )
         if not 2 <= self.folds <= 100:
             raise ValueError(f"folds must lie between 2 and 100, not {self.folds}")
+        at_least(self, 10_000, "characters")
 
 
 @dataclass

@@ -3,16 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from data.corpus import Corpus
-from data.counts import count, pack
+from data.counts import pack
 from data.ngrams import Ngrams
 from data.windows import eval_windows
 from mixture import Mixture, fit_shares, mix
 from model import GPT
-from system.errors import UserError
 from system.settings import MemoryConfig
+from training.counting import Counting
 
-LONGEST = 50_000_000  # characters; counting takes 80 to 100 bytes of memory for each
 AT_ONCE = 1 << 23  # probabilities that are looked up at a time
 ENOUGH = 1 << 15  # characters on which the shares are estimated, of a longer text
 
@@ -20,27 +18,20 @@ ENOUGH = 1 << 15  # characters on which the shares are estimated, of a longer te
 class Memory:
     """Counts of the training split, and the shares that they have in the mixture.
 
-    counts: of all of the training split; earlier: without what is set apart for calibration
+    counts: of all that is counted; earlier: without what is set apart for calibration
     shares: (order,) as in Mixture. They are no part of training: the trained weights are the same
     without them.
     """
 
-    def __init__(self, corpus: Corpus, config: MemoryConfig, device: torch.device) -> None:
-        length = len(corpus.calibration) + len(corpus.train)
-        if length > LONGEST:
-            raise UserError(
-                f"memory.order={config.order} counts texts of up to {LONGEST:,} characters, and "
-                f"this one has {length:,} to train on; set memory.order=0 memory.teach=0"
-            )
-        whole = torch.cat((corpus.calibration, corpus.train)).cpu().numpy()
-        vocab_size = len(corpus.tokenizer.chars)
-        levels = count([whole], vocab_size, config.order)
+    def __init__(
+        self, counting: Counting, vocab_size: int, config: MemoryConfig, device: torch.device
+    ) -> None:
+        levels = counting.all()
         self.packed = pack(levels, vocab_size)
-        self.counts = Ngrams(levels, vocab_size=vocab_size).to(device)
+        self.counts = self.earlier = Ngrams(levels, vocab_size=vocab_size).to(device)
         self.auto = config.share == "auto"
         share = 0.5 if self.auto else config.share
-        if self.auto:
-            levels = count([whole[len(corpus.calibration) :]], vocab_size, config.order)
+        if self.auto and (levels := counting.earlier()):
             self.earlier = Ngrams(levels, vocab_size=vocab_size).to(device)
         self.shares = torch.full((self.counts.order,), share, device=device)
 

@@ -96,8 +96,12 @@ def resumed_settings(args: argparse.Namespace, folder: Path) -> tuple[Config, Ch
     Raises UserError.
     """
     saved = checkpoint.load(folder / saved_name(args))
-    before = {"data": {"folder": "flat"}, "train": {"eval_characters": LARGEST_INT}}
-    for section, settings in before.items():  # of runs that knew no other
+    before = {  # of runs that knew no other
+        "data": {"folder": "flat"},
+        "memory": {"characters": 50_000_000},
+        "train": {"eval_characters": LARGEST_INT},
+    }
+    for section, settings in before.items():
         saved.settings[section] = settings | saved.settings.get(section, {})
     changes = config.parse_overrides(args.overrides)
     over = {"train": {"minutes": None}}  # those that it began with are no longer its own

@@ -18,6 +18,7 @@ from system.errors import UserError, name_all
 from system.files import clear_temporary, write_whole
 from system.settings import Config, DataConfig
 from training import metrics
+from training.counting import settle
 from training.newcomers import widened
 from training.predecessor import Packed, take
 from training.resume import find_folder, locate_text, resumed_settings
@@ -132,8 +133,12 @@ def prepare(
     place: torch.device,
     *,
     rank: int = 0,
+    free: float = math.inf,
 ) -> Trainer:
-    """Everything a run needs, checked before anything in `folder` changes. Raises UserError."""
+    """Everything a run needs, checked before anything in `folder` changes. Raises UserError.
+
+    free: bytes of memory, the same in all processes of a run
+    """
     new, said = "", ""
     if settings is None:
         settings, saved = resumed_settings(args, folder)
@@ -163,6 +168,8 @@ def prepare(
         source, said = with_newcomers(source, new, text, settings.train.init_from)
     chars = text.tokenizer.chars
     teachers = saved.teachers if saved else find_teachers(settings.train.teacher, chars)
+    if settings.memory.order:
+        settle(settings.memory, text, free, settled=saved is not None)
     torch.manual_seed(settings.train.seed)
     settings.model = dataclasses.replace(settings.model, vocab_size=len(chars))
     model = GPT(settings.model)

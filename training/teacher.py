@@ -5,19 +5,12 @@ or they would look better than they are: the text is cut into folds, and a windo
 counts of all folds but its own. More folds than a handful let the rest of the same chapter in.
 """
 
-import itertools
-from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from data.counts import count
 from data.ngrams import Ngrams
 from system.settings import MemoryConfig
-
-LONGEST = 7  # characters in the grams that teach; of longer ones a net learns less
-WORKERS = 2  # sorting does not hold the interpreter
+from training.counting import Counting
 
 
 class Teacher:
@@ -27,20 +20,10 @@ class Teacher:
     """
 
     def __init__(
-        self, ids: Tensor, vocab_size: int, config: MemoryConfig, device: torch.device
+        self, counting: Counting, vocab_size: int, config: MemoryConfig, device: torch.device
     ) -> None:
-        self.share, text = config.teach, ids.cpu().numpy()
-        there = len(text) // (2 * config.folds)  # grams so long the rest of each fold surely has
-        order = max(1, min(config.order, LONGEST, there))
-        edges = np.linspace(0, len(text), config.folds + 1).astype(int)
-        self.edges = torch.from_numpy(edges)
-        with ThreadPoolExecutor(WORKERS) as pool:
-            others = [
-                pool.submit(count, [text[:start], text[end:]], vocab_size, order)
-                for start, end in itertools.pairwise(edges)
-            ]
-        texts = [other.result() for other in others]
-        self.counts = Ngrams(*texts, vocab_size=vocab_size).to(device)
+        self.share, self.edges = config.teach, torch.from_numpy(counting.edges)
+        self.counts = Ngrams(*counting.others(), vocab_size=vocab_size).to(device)
 
     def pull(self, logits: Tensor, targets: Tensor, *, idx: Tensor, starts: Tensor) -> Tensor:
         """What to add to the mean loss, so that its targets are partly counted; a scalar, in nats.

@@ -17,6 +17,7 @@ from system.checkpoint import Checkpoint
 from system.device import autocast, seed, set_precision
 from system.errors import Fault, UserError
 from system.settings import Config
+from training.counting import Counting
 from training.memory import Memory
 from training.optim import Optimizer, schedule
 from training.parallel import ALONE, World
@@ -52,12 +53,15 @@ class Trainer:
         self.batches = Batches(corpus.train, train.batch_size, model.config.block_size, train.seed)
         self.world, self.forward = ALONE, model
         memory, vocab_size = config.memory, len(corpus.tokenizer.chars)
-        self.memory = Memory(corpus, memory, device) if memory.order else None
+        self.memory: Memory | None = None
         self.teacher: Teacher | Predecessors | None = None
         if teachers:
             self.teacher = Predecessors(teachers, train.teach, device, self.dtype)
-        elif memory.teach:
-            self.teacher = Teacher(corpus.train, vocab_size, memory, device)
+        if memory.order:
+            with Counting(corpus.calibration, corpus.train, vocab_size, memory) as counting:
+                if memory.teach and not teachers:
+                    self.teacher = Teacher(counting, vocab_size, memory, device)
+                self.memory = Memory(counting, vocab_size, memory, device)
         self.progress = Progress()
         self.loss_sum = torch.zeros((), device=device)  # read only now and then: a GPU would wait
         self.grad_norm = torch.zeros((), device=device)  # of the latest update, before clipping

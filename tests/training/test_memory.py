@@ -39,7 +39,7 @@ from tests.helpers.runs import (
     sha256,
     state,
 )
-from training import evaluation, memory
+from training import evaluation
 from training.memory import Memory
 from training.trainer import Trainer
 
@@ -498,21 +498,6 @@ def refused(home: Path, refusal: Callable) -> Callable:
         return message
 
     return functools.wraps(refusal)(refused)
-
-
-def test_too_large_a_text(
-    refused: Callable, tiny: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory, "LONGEST", 299)
-    for settings in (MEMORY, TAUGHT):
-        message = refused(*settings)
-        assert "memory.order=4 counts texts of up to 299 characters, and this one has 300" in (
-            message
-        )
-        assert message.endswith("set memory.order=0 memory.teach=0\n")
-    assert tiny(*TAUGHT, "memory.order=0", "memory.teach=0").status == 0
-    monkeypatch.setattr(memory, "LONGEST", 300)
-    assert tiny(*MEMORY, "--overwrite").status == 0
 
 
 @pytest.mark.parametrize("fraction", ["0.001", "0.003", "0.004", "0.0066"])

@@ -16,6 +16,7 @@ from data.ngrams import Ngrams
 from system.settings import MemoryConfig
 from tests.helpers import reference
 from tests.helpers.runs import RUN, TEXT, exact, records
+from training.counting import Counting
 from training.teacher import Teacher
 from training.trainer import cross_entropy
 
@@ -32,7 +33,7 @@ TAUGHT = (*MEMORY, "memory.teach=0.3", "memory.folds=3")
 def teacher(ids: Tensor = IDS, vocab_size: int = V, **changes: object) -> Teacher:
     """A teacher of `ids` by counts of up to four characters."""
     config = MemoryConfig(**{"order": 4, "teach": SHARE, "folds": FOLDS, **changes})
-    return Teacher(ids, vocab_size, config, CPU)
+    return Teacher(Counting(ids[:0], ids, vocab_size, config), vocab_size, config, CPU)
 
 
 def without(fold: int, ids: Tensor = IDS, vocab_size: int = V) -> Ngrams:
