@@ -138,7 +138,6 @@ def command(args: argparse.Namespace) -> int:
     """Train as `args` say; 128 and the number of the signal when one ended it."""
     forgive_output()
     place = device.pick(args.device)
-    device.keep_memory()
     check(args)
     with contextlib.ExitStack() as stack:
         world = stack.enter_context(parallel.join(place))
@@ -151,6 +150,7 @@ def command(args: argparse.Namespace) -> int:
             if world.leads and not args.dry_run:
                 stack.enter_context(alone_in(folder))
             trainer = prepare(args, settings, folder, place, rank=world.rank, free=free)
+        device.keep_memory()  # from the first step on: what counting took is given back before
         stack.callback(trainer.disconnect)
         trainer.connect(world)
         if args.dry_run:
