@@ -41,10 +41,12 @@ def count_without(parts: Set[int], grams: Grams, order: int) -> list[Counts]:
         above, last = grams.split(keys, k)
         there, begins = last >= 0, changes(above)
         context = begins.cumsum(dtype=np.int32) - 1
-        found.append((context[there], last[there], there))
+        found.append((context[there], last[there].astype(np.int32), there))
         keys = above[begins]
     place = np.zeros(1, np.int64)  # of each context among those that are there
-    for context, last, there in reversed(found):
+    del keys
+    while found:
+        context, last, there = found.pop()
         levels.append(Counts(place[context] * V + last, times))
         place = there.cumsum() - 1
     if levels:

@@ -47,9 +47,10 @@ def smooth(level: Counts, contexts: int, vocab_size: int) -> tuple[np.ndarray, .
     off = discounts(level.counts)[np.minimum(level.counts, 3)]
     total = np.bincount(context, weights=counts, minlength=contexts)
     taken = np.bincount(context, weights=off, minlength=contexts)
-    kept = (counts - off) / np.maximum(total[context], 1)
+    counts -= off
+    counts /= np.maximum(total, 1)[context]
     rest = np.where(total > 0, taken / np.maximum(total, 1), 1.0)
-    return kept, rest, np.bincount(context, minlength=contexts)
+    return counts, rest, np.bincount(context, minlength=contexts)
 
 
 class Ngrams(nn.Module):

@@ -37,6 +37,7 @@ class Counting:
     A text of more than `config.characters` is counted in pieces from all over it, and what is set
     apart for calibration is then left out.
 
+    apart: how many characters of what is set apart are counted: all, or none
     edges: (folds + 1,) where in `train` the folds begin, which are taught, and the end
     """
 
@@ -82,9 +83,9 @@ class Counting:
         """The counts of all that is counted."""
         return self.without(frozenset(), self.order, ALL)
 
-    def earlier(self) -> list[Counts] | None:
-        """The same without what is set apart for calibration; None where `all` has none of it."""
-        return self.without(frozenset([0]), self.order, ALL) if self.apart else None
+    def earlier(self) -> list[Counts]:
+        """The same without what is set apart for calibration."""
+        return self.without(frozenset([0]), self.order, ALL)
 
     def others(self) -> list[list[Counts]]:
         """For each fold: the counts of all others."""
@@ -122,21 +123,17 @@ def settle(config: MemoryConfig, text: Corpus, free: float, *, settled: bool) ->
     """
     length, asked = len(text.calibration) + len(text.train), config.characters
     config.characters = asked or MOST
-    if not fits(config, text, free):
-        counted, room = min(length, config.characters), SHARE * free
+    counted, room = min(length, config.characters), SHARE * free
+    most = counted * config.order, counted * min(config.order, LONGEST)  # where no gram comes twice
+    if in_bytes(config, counted, *most) > room:
         need = bytes_for(config, text)
-        most = STEP * (bisect.bisect_right(range(STEP, counted, STEP), room, key=need))
-        said = (
-            f"counting {counted:,} characters takes about {need(counted) / 1e9:.1f} GB of memory, "
-            f"and {free / 1e9:.1f} GB are free"
-        )
-        if settled:
-            print(f"{said}; close other programs if the system ends the run", file=sys.stderr)
-        elif asked or not most:
-            remedy = f"memory.characters={most}" if most else "memory.order=0 memory.teach=0"
-            raise UserError(f"{said}; set {remedy}")
-        else:
-            config.characters = most
+        if need(counted) > room:
+            fits = STEP * bisect.bisect_right(range(STEP, counted, STEP), room, key=need)
+            said = (
+                f"counting {counted:,} characters takes about {need(counted) / 1e9:.1f} GB of "
+                f"memory, and {free / 1e9:.1f} GB are free"
+            )
+            config.characters = lessened(said, fits, config.characters, asked, settled=settled)
     if length > config.characters:
         counted = min(config.characters, len(text.train))
         text.notes.append(
@@ -145,11 +142,15 @@ def settle(config: MemoryConfig, text: Corpus, free: float, *, settled: bool) ->
         )
 
 
-def fits(config: MemoryConfig, text: Corpus, free: float) -> bool:
-    """Whether the memory is enough for counting, surely or by what is expected of the text."""
-    counted = min(len(text.calibration) + len(text.train), config.characters)
-    surely = in_bytes(config, counted, config.order * counted, min(config.order, LONGEST) * counted)
-    return surely <= SHARE * free or bytes_for(config, text)(counted) <= SHARE * free
+def lessened(said: str, fits: int, now: int, asked: int | None, *, settled: bool) -> int:
+    """What memory.characters becomes where memory lacks, as `said`. Raises UserError."""
+    if settled:
+        print(f"{said}; close other programs if the system ends the run", file=sys.stderr)
+        return now
+    if asked or not fits:
+        remedy = f"memory.characters={fits}" if fits else "memory.order=0 memory.teach=0"
+        raise UserError(f"{said}; set {remedy}")
+    return fits
 
 
 def bytes_for(config: MemoryConfig, text: Corpus) -> Callable[[int], float]:

@@ -29,10 +29,11 @@ class Memory:
         levels = counting.all()
         self.packed = pack(levels, vocab_size)
         self.counts = self.earlier = Ngrams(levels, vocab_size=vocab_size).to(device)
+        del levels  # of a long text they are large
         self.auto = config.share == "auto"
         share = 0.5 if self.auto else config.share
-        if self.auto and (levels := counting.earlier()):
-            self.earlier = Ngrams(levels, vocab_size=vocab_size).to(device)
+        if self.auto and counting.apart:
+            self.earlier = Ngrams(counting.earlier(), vocab_size=vocab_size).to(device)
         self.shares = torch.full((self.counts.order,), share, device=device)
 
     def mixed(self, model: GPT) -> Mixture:
