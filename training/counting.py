@@ -11,11 +11,11 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from data.corpus import Corpus
 from data.counts import Counts, count_without
 from data.grams import Grams
+from system.bar import bar
 from system.errors import UserError
 from system.settings import MemoryConfig
 
@@ -27,7 +27,6 @@ SAMPLE, PART = 500_000, 5  # characters counted to foresee the grams, and how ma
 SHARE = 0.75  # of the memory that is free
 STEP = 100_000  # characters
 FIXED, CHARACTER, GRAM = 5e7, 20, 26  # bytes, measured: see docs/training.md
-BAR = "{desc}: {percentage:.0f}%|{bar}| {elapsed}<{remaining}"
 SORTING, ALL, OTHERS = 4, 2, 1  # of the bar: parts of the time that each takes
 
 
@@ -54,9 +53,7 @@ class Counting:
             + ALL * (1 + (config.share == "auto" and whole))
             + OTHERS * config.folds * bool(config.teach)
         )
-        self.bar = tqdm(
-            desc="counting", total=steps, delay=2, disable=None, leave=False, bar_format=BAR
-        )
+        self.bar = bar("counting", steps, "part")
         if whole:
             ids, spans = torch.cat((calibration, train)), [(0, both)]
         else:
