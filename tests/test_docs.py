@@ -19,7 +19,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "RE
 COMMANDS = ("train", "sample", "compare", "export", "look")
 SCRIPTS = (
     *("time_to_loss", "ablation", "train_speed", "sample_speed", "startup"),
-    *("ngram_weights", "page_speed", "gpu"),
+    *("ngram_weights", "page_speed", "text_size", "gpu"),
 )
 BENCHMARKS = [f"benchmarks.{name}" for name in SCRIPTS]
 PARSED = (*COMMANDS, *BENCHMARKS, "tests.helpers.soak")

@@ -35,6 +35,7 @@ from benchmarks import (
     page_speed,
     sample_speed,
     startup,
+    text_size,
     time_to_loss,
     train_speed,
 )
@@ -49,11 +50,12 @@ from tests.helpers.peer import PEER, SHAPE, TEXT, Near, cells
 from tests.helpers.posix import needs_posix
 from tests.helpers.runs import contents
 from tests.helpers.tiny import tiny_gpt
+from training import budget, timing
 from training.evaluation import losses
 from training.trainer import Trainer, cross_entropy
 
 CPU = torch.device("cpu")
-WITH_PEER = [sample_speed, startup, time_to_loss, train_speed]
+WITH_PEER = [sample_speed, startup, text_size, time_to_loss, train_speed]
 
 
 def shown(script: str, peer: Path) -> list[str]:
@@ -383,6 +385,67 @@ def test_time_to_loss(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatc
     only = ("--plans", "as shipped", "--seeds", "1")
     out = call(time_to_loss.main, *shown("time_to_loss", peer), *only).out
     assert "as shipped, run 1" in out and "1,400 steps" not in out and "run 2" not in out
+
+
+def test_the_parts_of_a_run_on_a_text(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is foretold is made of the parts that were timed, by the arithmetic of a run."""
+    overrides = [f"model.{name}={value}" for name, value in SHAPE.items()]
+    overrides += [*text_size.KINDS["no counts"], "data.dataset=text.txt", "train.eval_every=4"]
+    parts = {"step": 2, "steps": 1, "later": 0, "evaluation": 5, "share": 1, "character": 0}
+    parts |= {"save": 0.5, "sample": 1, "peak": 0, "grown": 0}
+    monkeypatch.setattr(text_size.timing, "measure", lambda trainer: timing.Measured(**parts))
+    found = text_size.part_by_part(overrides, "cpu", Path("run"))(10)
+    at_the_end = parts["save"] + parts["sample"] + budget.END
+    evaluations = 3  # after 4, 8 and 10 steps, each with two saves
+    assert found == {"step": 2000, "evaluation": 5, "foretold": 20 + evaluations * 6 + at_the_end}
+
+
+def test_a_process_that_is_watched(peer: Path) -> None:
+    line = [sys.executable, "-c", "import time; a = b'x' * 10**8; time.sleep(0.5)"]
+    seconds, most = text_size.watched(line, Path())
+    assert seconds > 0.5 and (100 < most < 150 or not Path("/proc/self/status").exists())
+    with pytest.raises(Fault, match=r"failed: .*ZeroDivisionError"):
+        text_size.watched([sys.executable, "-c", "1 / 0"], Path())
+    text = Path("text.txt").resolve()
+    assert text_size.their_size(text, peer, Path("theirs").resolve())["start"] > 0
+
+
+def test_texts_that_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tmp_path / "whole.txt"
+    whole.write_bytes(b"a\nbc\ndef\n" * 10)
+    monkeypatch.setattr(text_size.tiny_shakespeare, "fetch", lambda: whole)
+    path = tmp_path / "text.txt"
+    text_size.write_text(path, 25e-6)
+    assert path.read_bytes() == whole.read_bytes()[:25]
+    text_size.write_text(path, 250e-6)
+    assert sorted(path.read_bytes()[:90]) == sorted(whole.read_bytes())
+    assert path.read_bytes()[:90] != whole.read_bytes() and path.stat().st_size == 250
+    again = path.read_bytes()
+    text_size.write_text(path, 250e-6)
+    assert path.read_bytes() == again
+
+
+def test_text_size(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the page shows it, with figures that are given."""
+    monkeypatch.setattr(text_size, "write_text", lambda path, size: None)
+    given = {"start": 1234.56, "step": 78.4, "evaluation": 3.21, "memory": 400.4, "foretold": 5.55}
+    monkeypatch.setattr(text_size, "our_size", lambda *where: given | {"last": 1.23456})
+    monkeypatch.setattr(text_size, "their_size", lambda *where: {"start": 9, "memory": 8})
+    status, _, err = call(text_size.main, *shown("text_size", peer))
+    assert (status, err) == (0, "")
+
+    def rows_of(text: str) -> dict[str, list[str]]:
+        return {name: row for name, *row in cells(text.split("\n\n")[1])}
+
+    rows = rows_of(Path("out/text_size.md").read_text())
+    assert rows["0.03 MB, counts"] == ["1,234.6", "-", "78", "3.2", "400", "5.5", "-", "-", "1.235"]
+    assert rows["100 MB, nanoGPT"][0] == "9.0" and "1000 MB, nanoGPT" not in rows
+    assert rows["1000 MB, no counts"][0] == "1,234.6"
+    assert imread("out/text_size.png").shape[1] > 1000
+    only = ("--sizes", "2", "--counts", "no")
+    assert call(text_size.main, *shown("text_size", peer), *only).status == 0
+    rows = rows_of(Path("out/text_size.md").read_text())
+    assert "2 MB, no counts" in rows and "2 MB, counts" not in rows and "4 MB, counts" not in rows
 
 
 def test_the_speed_of_the_page(peer: Path, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -755,7 +818,7 @@ def test_refusals(
     """One sentence, before anything is measured or written."""
     seeds = module in (time_to_loss, ablation)
     lacks = {"--nanogpt": module not in WITH_PEER, "--seeds": not seeds}
-    lacks["--rounds"] = seeds or module is ngram_weights
+    lacks["--rounds"] = seeds or module in (ngram_weights, text_size)
     if lacks.get(line.split()[0]):
         said = line.split()[0]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
