@@ -33,7 +33,7 @@ from system.output import forgive_output, harmless, unbroken
 from training import budget, metrics, parallel
 from training.board import Board, open_board
 from training.board import check as check_board
-from training.estimate import estimate, steps_left
+from training.estimate import by_heart, estimate, steps_left
 from training.loop import fit, taught, write
 from training.parallel import World
 from training.start import find_run, open_folder, prepare
@@ -100,6 +100,8 @@ def introduce(trainer: Trainer, folder: Path, planned: str) -> None:
     train, generation = trainer.config.train, trainer.progress.generation
     which = f", generation {generation} of {train.generations}" if train.generations > 1 else ""
     print(f"run    {folder}{onward}, {steps_left(trainer)}{which}")
+    if advice := by_heart(trainer):
+        print(f"       {advice}")
     if planned:
         print(f"time   {planned}")
     if by := taught(trainer):

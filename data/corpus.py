@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from data import account, reading, split
+from data.length import Cut, cut
 from data.reading import Stock, take_stock
 from data.tokenizer import CharTokenizer, UnknownCharacters
 from system import lists
@@ -60,7 +60,9 @@ def load(
     """
     stock = take_stock(config)
     length = stock.length + stock.val_length
-    train_size = check_length(config, stock.length, stock.val_length, block_size)
+    own = None if config.val_dataset is None else stock.val_length
+    wanted = Cut(stock.length, own, block_size, config.val_fraction, calibration_fraction)
+    train_size = cut(wanted, config, fixed=chars is not None, settled=settled).train_size
     tokenizer = CharTokenizer(chars) if chars else CharTokenizer.from_text(stock.chars)
     try:
         tokenizer.encode(stock.chars)
@@ -75,22 +77,9 @@ def load(
         ids = hold(pieces, torch.empty(length, dtype=tokenizer.dtype, device=device))
     else:
         ids = map_file(pieces, scratch, length, tokenizer.dtype)
-    apart = set_apart(train_size, calibration_fraction, block_size)
-    calibration, train = ids[:train_size].split((apart, train_size - apart))
+    calibration, train = ids[:train_size].split((wanted.apart, train_size - wanted.apart))
     notes = account.of(config, stock, tally, settled=settled)
     return Corpus(tokenizer, train, ids[train_size:], stock.fingerprint, calibration, notes)
-
-
-def set_apart(train_size: int, fraction: float, block_size: int) -> int:
-    """How many characters of a training split are for calibration. Raises UserError."""
-    apart = int(train_size * fraction)
-    if fraction and (apart < 2 or train_size - apart <= block_size):
-        raise UserError(
-            f"memory.calibration_fraction={fraction} sets {apart} of {train_size} "
-            "characters apart, but two are needed, and more than "
-            f"model.block_size={block_size} must be left; change it, or take a longer text"
-        )
-    return apart
 
 
 def encoded(config: DataConfig, tokenizer: CharTokenizer, rare: str) -> Iterator[Tensor]:
@@ -172,34 +161,6 @@ def map_file(pieces: Iterable[Tensor], scratch: Path, length: int, dtype: torch.
         with contextlib.suppress(OSError):
             scratch.unlink()  # a mapping keeps it alive, and nothing stays behind
     return ids
-
-
-def check_length(config: DataConfig, length: int, val_length: int, block_size: int) -> int:
-    """Characters in the training split, or UserError unless both splits hold one window."""
-    if config.val_dataset is not None:
-        for name, has in (("dataset", length), ("val_dataset", val_length)):
-            if has <= block_size:
-                raise UserError(
-                    f"data.{name}={lists.write(getattr(config, name))} has {has} characters, "
-                    f"but a window of model.block_size={block_size} takes {block_size + 1}; take "
-                    "a longer text or a smaller model.block_size"
-                )
-        return length
-
-    def smaller(length: int) -> int:
-        val_size = int(length * config.val_fraction)
-        return min(val_size, length - val_size)
-
-    if smaller(length) <= block_size:
-        needed = math.floor(block_size / min(config.val_fraction, 1 - config.val_fraction))
-        while smaller(needed) <= block_size:  # rounding can take one away
-            needed += 1
-        raise UserError(
-            f"{lists.write(config.dataset)} has {length} characters, but with windows of "
-            f"model.block_size={block_size} and data.val_fraction={config.val_fraction} "
-            f"{needed} are needed; take a longer text or a smaller model.block_size"
-        )
-    return length - int(length * config.val_fraction)
 
 
 class Batches:

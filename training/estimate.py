@@ -1,17 +1,21 @@
 """What a run would take, found out before it begins: memory, time and room on the disk."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterable
 
 from torch import Tensor
 
+from data.length import SMALL, SMALL_STEPS
+from data.reading import BUILT_IN, RULES
 from training import budget
 from training.evaluation import read_at_the_end, read_each_time, whole
 from training.timing import Measured, clock, measure
 from training.trainer import Trainer
 
 BUDGETS = (1, 4, 15)  # minutes
+MANY, FEW = 50, 15  # epochs of a small text: learned by heart, and about as good as it gets
 ENTRY = 300  # bytes in a checkpoint for each tensor beside its values; measured, 275 to 331
 
 
@@ -28,7 +32,8 @@ def estimate(trainer: Trainer, begun: float) -> str:
     spent = time.perf_counter() - begun
     start = before if trainer.config.train.minutes is None else spent  # a run with them measures
     said = budget.settle(trainer, measured, begun)
-    lines = [sizes(trainer), f"        {said}"] if said else [sizes(trainer)]
+    said = [f"        {line}" for line in (said, by_heart(trainer)) if line]
+    lines = [sizes(trainer), *said]
     lines += [memory(trainer, measured), duration(trainer, measured, start)]
     return "\n".join([*lines, *budgets(trainer, measured, spent), disk(trainer)])
 
@@ -51,6 +56,18 @@ def steps_left(trainer: Trainer) -> str:
     """How many steps are left, and how many epochs they make."""
     steps, epoch = left(trainer), epoch_of(trainer)
     return f"{steps:,} steps, {steps / epoch:,.1f} epochs of {epoch:,.1f} steps"
+
+
+def by_heart(trainer: Trainer) -> str:
+    """What to do about steps that go through a small text too often; nothing where none do."""
+    dataset, steps = trainer.config.data.dataset, left(trainer)
+    made = dataset in BUILT_IN or str(dataset).startswith(RULES)  # to be learned by heart
+    small = len(trainer.corpus.train) < SMALL and steps > MANY * epoch_of(trainer)
+    if made or not small or trainer.progress.step:
+        return ""
+    fewer = f"train.max_steps={math.ceil(FEW * epoch_of(trainer))} makes {FEW}"
+    sooner = ", and --config small.yaml ends sooner" if steps > SMALL_STEPS else ""
+    return f"more than {MANY} epochs learn a small text by heart; {fewer}{sooner}"
 
 
 def left(trainer: Trainer) -> int:

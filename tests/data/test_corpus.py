@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import io
-import math
 import os
 import random
 import re
@@ -644,20 +643,6 @@ def test_unreadable_file_is_refused(tmp_path: Path) -> None:
 def test_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read: Is a directory"):
         list(reading.read_file(tmp_path))
-
-
-@often
-@given(share=st.floats(0.001, 0.999), block_size=st.integers(1, 500))
-@example(share=0.29, block_size=28)
-def test_needed_length_suffices(share: float, block_size: int) -> None:
-    config = DataConfig(dataset="short.txt", val_fraction=share)
-    with pytest.raises(UserError, match=rf"short\.txt has 1 .*\.block_size={block_size}") as caught:
-        corpus.check_length(config, 1, 0, block_size)
-    needed = int(re.search(r"(\d+) are needed", str(caught.value))[1])
-    train_size = corpus.check_length(config, needed, 0, block_size)
-    assert block_size < train_size < needed - block_size
-    with pytest.raises(UserError):
-        corpus.check_length(config, needed - math.ceil(2 / min(share, 1 - share)), 0, block_size)
 
 
 # Training windows: the ids are positions, so that a window says where it is

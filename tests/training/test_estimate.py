@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from system import checkpoint
+from data.length import SMALL_STEPS
+from system import checkpoint, config
 from tests.helpers.clock import FalseClock
 from tests.helpers.runs import RUN, TEXT, contents, records
 from training import estimate, timing
@@ -194,3 +195,35 @@ def test_nothing_is_written(make: Callable, quick: None, home: Path) -> None:
     before = contents(home)
     estimated(trainer)
     assert contents(home) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "said"),
+    [
+        ("text.txt", ("train.max_steps=3",), ""),
+        ("text.txt", ("train.max_steps=450",), ""),  # 50 epochs of 9 steps
+        ("text.txt", ("train.max_steps=451",), "train.max_steps=135 makes 15, and --config small"),
+        ("text.txt", ("train.batch_size=36", "train.max_steps=51"), "train.max_steps=15 makes 15"),
+        ("aab", ("train.max_steps=9000",), ""),
+    ],
+)
+def test_a_small_text_learned_by_heart(
+    make: Callable, quick: None, text: str, changes: tuple[str, ...], said: str
+) -> None:
+    trainer = make(f"data.dataset={text}", "train.eval_every=9000", *changes)
+    line = estimate.by_heart(trainer)
+    assert line.startswith("more than 50 epochs learn a small text by heart; " + said) == bool(said)
+    assert ("small.yaml" in line) == ("small" in said)
+    assert ("        " + line in estimated(trainer).splitlines()) == bool(said)
+
+
+def test_a_long_text_may_have_many_epochs(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "SMALL", 300)
+    assert estimate.by_heart(make("train.max_steps=451")) == ""
+    monkeypatch.setattr(estimate, "SMALL", 301)
+    assert estimate.by_heart(make("train.max_steps=451"))
+
+
+def test_the_steps_of_the_small_settings() -> None:
+    small = config.load(config.find("small"), [], use_gpu=False)
+    assert small.train.max_steps == SMALL_STEPS

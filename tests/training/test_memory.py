@@ -503,17 +503,14 @@ def refused(home: Path, refusal: Callable) -> Callable:
 @pytest.mark.parametrize("fraction", ["0.001", "0.003", "0.004", "0.0066"])
 def test_too_short_a_stretch_for_calibration(fraction: str, refused: Callable) -> None:
     message = refused("memory.order=3", f"memory.calibration_fraction={fraction}")
-    assert f"memory.calibration_fraction={fraction} sets " in message
-    assert (
-        "of 300 characters apart, but two are needed, and more than model.block_size=8" in message
-    )
+    assert f" and memory.calibration_fraction={fraction}, which take " in message
+    assert "; add memory.calibration_fraction=0.05 to the command, or take " in message
 
 
 def test_too_long_a_stretch_for_calibration(refused: Callable) -> None:
     settings = ("model.block_size=130", "data.val_fraction=0.4", "memory.order=3")
-    assert "memory.calibration_fraction=0.5 sets 120 of 240 characters apart" in refused(
-        *settings, "memory.calibration_fraction=0.5"
-    )
+    message = refused(*settings, "memory.calibration_fraction=0.5")
+    assert "memory.calibration_fraction=0.5, which take 436; add model.block_size=64 to" in message
     assert "memory.calibration_fraction must lie between 0.001 and 0.5" in refused(
         "memory.order=3", "memory.calibration_fraction=0.51"
     ).replace("memory: ", "memory.")
