@@ -15,7 +15,7 @@ from training.timing import Measured, clock, measure
 from training.trainer import Trainer
 
 BUDGETS = (1, 4, 15)  # minutes
-MANY, FEW = 50, 15  # epochs of a small text: learned by heart, and about as good as it gets
+MANY, FEW = 50, 10  # epochs of a small text: learned by heart, and about as good as it gets
 ENTRY = 300  # bytes in a checkpoint for each tensor beside its values; measured, 275 to 331
 
 
