@@ -10,7 +10,7 @@ from system.errors import UserError
 from system.settings import DataConfig
 
 SMALL = 100_000  # characters; configs/small.yaml is for texts of fewer
-SMALL_BLOCK, SMALL_STEPS = 64, 300  # its model.block_size and train.max_steps
+SMALL_STEPS = 120  # its train.max_steps
 GOOD = 8  # characters in a window, for which the shares may be changed, too
 VAL_FRACTIONS, CALIBRATION_FRACTIONS = (0.2, 0.5), (0.05, 0.1, 0.2, 0.5)  # beside those given
 
@@ -111,7 +111,7 @@ def cut(wanted: Cut, data: DataConfig, *, fixed: bool, settled: bool) -> Cut:
         remedy = f"add {best.changes(wanted)} to the command, or {remedy}"
     elif not fixed:
         remedy = f"no settings train on so few; {remedy}"
-    if best and not fixed and wanted.length < SMALL and wanted.block_size > SMALL_BLOCK:
+    if best and not fixed and wanted.length < SMALL:
         remedy += f"; --config small.yaml is for texts under {SMALL:,} characters"
     raise UserError(
         f"{has}: too few for {settings.removesuffix(' with ')}, which take {wanted.needed():,}"

@@ -71,14 +71,12 @@ def test_what_is_said_to_be_added_trains(one_step: Callable, length: int, words:
     assert remedy(err) == words.split()
     status, out, err = one_step(length, *remedy(err))
     assert (status, err) == (0, "") and "step 1/1" in out
-    small = one_step(length, config="small.yaml").err
-    assert "small.yaml" not in small  # that is what it is
     assert one_step(length, *words.split(), config="small.yaml").status == 0
 
 
 def test_what_is_said_to_be_enough_trains(one_step: Callable) -> None:
     assert one_step(2570).status == 0
-    assert one_step(2000, config="small.yaml").status == 0
+    assert one_step(2570, config="small.yaml").status == 0
 
 
 @pytest.mark.parametrize("length", range(SHORTEST))

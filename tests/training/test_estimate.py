@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data.length import SMALL_BLOCK, SMALL_STEPS
+from data.length import SMALL_STEPS
 from system import checkpoint, config
 from tests.helpers.clock import FalseClock
 from tests.helpers.runs import RUN, TEXT, contents, records
@@ -203,7 +203,7 @@ def test_nothing_is_written(make: Callable, quick: None, home: Path) -> None:
         ("text.txt", ("train.max_steps=3",), ""),
         ("text.txt", ("train.max_steps=450",), ""),  # 50 epochs of 9 steps
         ("text.txt", ("train.max_steps=451",), "train.max_steps=90 makes 10, and --config small"),
-        ("text.txt", ("train.batch_size=36", "train.max_steps=51"), "train.max_steps=10 makes 10"),
+        ("text.txt", ("train.batch_size=36", "train.max_steps=52"), "train.max_steps=10 makes 10"),
         ("aab", ("train.max_steps=9000",), ""),
     ],
 )
@@ -226,4 +226,4 @@ def test_a_long_text_may_have_many_epochs(make: Callable, monkeypatch: pytest.Mo
 
 def test_what_is_known_of_the_small_settings() -> None:
     small = config.load(config.find("small"), [], use_gpu=False)
-    assert (small.model.block_size, small.train.max_steps) == (SMALL_BLOCK, SMALL_STEPS)
+    assert small.train.max_steps == SMALL_STEPS
