@@ -124,7 +124,7 @@ class Ngrams(nn.Module):
                 if (suffix == 0).any():
                     raise ValueError("there are grams whose ends were not counted")
             shorter = longer[suffix - starts[max(0, k - 1)]]
-            longer = self.extend(shorter, torch.arange(starts[k], starts[k + 1])[:, None])
+            longer = self.extend(shorter.clone(), torch.arange(starts[k], starts[k + 1])[:, None])
             yield shorter, longer
 
     def find(self, above: Tensor, last: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class Ngrams(nn.Module):
     def extend(self, p: Tensor, nodes: Tensor) -> Tensor:
         """From p (N, V) after shorter contexts to that after longer and longer ones.
 
-        nodes: (N, L), the longest first; 0 where there is none
+        nodes: (N, L), the longest first; 0 where there is none. p is overwritten.
         """
         (N, L), V, flat = nodes.shape, self.vocab_size, nodes.flatten()
         rest = self.rest.index_select(0, flat).view(N, L)
@@ -145,12 +145,14 @@ class Ngrams(nn.Module):
         start = self.first.index_select(0, flat)
         below = self.first.index_select(0, flat + 1) - start
         row = torch.repeat_interleave(below)  # which of the N * L contexts each gram is below
-        entry = (start + below - below.cumsum(0)).index_select(0, row)
-        entry = entry + torch.arange(len(row), device=p.device)
-        before = F.pad(left[:, :-1], (1, 0), value=1.0).flatten()
-        adds = self.kept.index_select(0, entry) * before.index_select(0, row)
-        cell = row // L * V + self.codes.index_select(0, entry) % V
-        p = (p * left[:, -1:]).flatten()
+        entry = torch.arange(len(row), device=p.device)
+        entry += (start + below - below.cumsum(0)).index_select(0, row)
+        adds = F.pad(left[:, :-1], (1, 0), value=1.0).flatten().index_select(0, row)
+        adds *= self.kept.index_select(0, entry)
+        place = torch.arange(N, device=p.device)[:, None] - nodes  # codes count from their node on
+        cell = (place * V).flatten().index_select(0, row)
+        cell += self.codes.index_select(0, entry)
+        p = p.mul_(left[:, -1:]).flatten()
         if p.device.type == "cpu":  # each of the two adds in the same order on every run there
             p.index_add_(0, cell, adds)
         else:

@@ -10,7 +10,8 @@ import torch
 
 from data.windows import eval_windows
 from system.device import autocast
-from training.trainer import Trainer, cross_entropy
+from training.objective import cross_entropy
+from training.trainer import Trainer
 
 AT_ONCE, LOGITS_AT_ONCE = 1 << 14, 1 << 24  # characters that are predicted at a time, at most
 SHARE = 0.3  # of the characters trained on, as many as are read in a tenth of that time

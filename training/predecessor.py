@@ -17,7 +17,7 @@ from model import GPT, GPTConfig
 from system.checkpoint import Checkpoint
 from system.device import autocast
 from system.errors import UserError, name_all
-from training.teacher import pull_towards
+from training.teacher import Soft, pull_towards
 
 Packed = dict[str, Any]  # a GPT as plain containers, its `model` and its `weights`
 MOST = 3  # characters that a message names
@@ -79,6 +79,11 @@ class Predecessors:
                 logits = torch.cat([model(window) for window in windows], dim=1)
             probs = probs + logits.float().softmax(dim=-1)
         return probs / len(self.models)
+
+    def soft(self, idx: Tensor, starts: Tensor) -> Soft:
+        """What they teach beside the text: idx (B, T), starts (B,), as in Teacher.soft."""
+        probs = self.probs(idx).flatten(0, 1)  # (B * T, V)
+        return Soft(torch.full_like(probs[:, :1], self.share), probs.__getitem__)
 
     def pull(self, logits: Tensor, targets: Tensor, *, idx: Tensor, starts: Tensor) -> Tensor:
         """What to add to the mean loss, so that its targets are partly theirs; a scalar, in nats.

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from data.corpus import Batches, Corpus, mix
@@ -19,16 +18,12 @@ from system.errors import Fault, UserError
 from system.settings import Config
 from training.counting import Counting
 from training.memory import Memory
+from training.objective import at_once, in_pieces, is_wide
 from training.optim import Optimizer, schedule
 from training.parallel import ALONE, World
 from training.predecessor import Packed, Predecessors, pack
 from training.progress import Progress
 from training.teacher import Teacher
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean loss in nats per character: logits (B, T, V), targets (B, T) -> scalar."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 class Trainer:
@@ -62,6 +57,7 @@ class Trainer:
                 if memory.teach and not teachers:
                     self.teacher = Teacher(counting, vocab_size, memory, device)
                 self.memory = Memory(counting, vocab_size, memory, device)
+        self.objective = in_pieces if is_wide(vocab_size, device) else at_once
         self.progress = Progress()
         self.loss_sum = torch.zeros((), device=device)  # read only now and then: a GPU would wait
         self.grad_norm = torch.zeros((), device=device)  # of the latest update, before clipping
@@ -157,13 +153,10 @@ class Trainer:
         """Add the gradient of one part of the batch, and return its part of the loss."""
         with autocast(self.device, self.dtype):
             logits = self.forward(idx)
-            loss = cross_entropy(logits, targets) / self.config.train.grad_accum
-        if self.teacher:
-            pull = self.teacher.pull(logits, targets, idx=idx, starts=starts)
-            (loss + pull / self.config.train.grad_accum).backward()
-        else:
-            loss.backward()
-        return loss.detach()
+        parts = self.config.train.grad_accum
+        minimised, loss = self.objective(logits, targets, self.teacher, idx=idx, starts=starts)
+        (minimised / parts).backward()
+        return loss.detach() / parts
 
     def pause(self) -> float:
         """Stop the clock and return the mean loss of the updates since the last evaluation.

@@ -125,7 +125,7 @@ def test_a_first_signal_saves_and_a_second_ends_at_once(
     tiny_process("train.out_dir=whole")
     places = {
         "training.trainer.Trainer.update": 3,
-        "training.trainer.cross_entropy": 5,  # in the first part of a batch
+        "training.objective.cross_entropy": 5,  # in the first part of a batch
         "training.evaluation.losses": 1,
         "training.metrics.append": 1,
         "os.fsync": 7,  # in a save of an evaluation

@@ -21,8 +21,8 @@ from system.errors import UserError
 from tests.helpers import reference
 from tests.helpers.runs import RUN, TEXT, contents, exact, forge, records, sha256
 from tests.helpers.tiny import tiny_gpt
+from training.objective import cross_entropy
 from training.predecessor import Predecessors, pack, take
-from training.trainer import cross_entropy
 
 V, T, SHARE = 13, 7, 0.3
 CPU = torch.device("cpu")

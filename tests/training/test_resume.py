@@ -24,7 +24,7 @@ TRAIN = ROOT / "train.py"
 
 STOPS = {
     "at the first step": {"at": "training.trainer.Trainer.update", "after": True},
-    "in the first part of a batch": {"at": "training.trainer.cross_entropy", "nth": 5},
+    "in the first part of a batch": {"at": "training.objective.cross_entropy", "nth": 5},
     "at an evaluation": {"at": "training.evaluation.losses"},
     "between evaluations": {"at": "training.trainer.Trainer.update", "nth": 6, "after": True},
     "at the last step but one": {"at": "training.trainer.Trainer.update", "nth": 9, "after": True},

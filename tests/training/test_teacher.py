@@ -17,8 +17,8 @@ from system.settings import MemoryConfig
 from tests.helpers import reference
 from tests.helpers.runs import RUN, TEXT, exact, records
 from training.counting import Counting
+from training.objective import cross_entropy
 from training.teacher import Teacher
-from training.trainer import cross_entropy
 
 V, T, SHARE, FOLDS = 5, 6, 0.3, 3
 CPU = torch.device("cpu")
