@@ -21,6 +21,7 @@ ln_f        out is no one-hot now, so rows differ in mean and variance. The bias
 lm_head     The logit of a character is its column of out.
 """
 
+import bisect
 from collections.abc import Iterator
 
 import numpy as np
@@ -62,6 +63,21 @@ def sizes(contexts: list[int], V: int, T: int) -> list[int]:
     return found
 
 
+def check_alphabet(V: int, T: int) -> None:
+    """Raise ValueError where V characters are too many for the lowest order, and so for any."""
+
+    def smallest(V: int) -> int:
+        return sizes([V], V, T)[0]
+
+    if smallest(V) > MOST_WEIGHTS:
+        fitting = bisect.bisect_right(range(V), MOST_WEIGHTS, key=smallest) - 1
+        raise ValueError(
+            f"the alphabet of {V:,} characters is too large: even order 2 would be a model of "
+            f"{smallest(V):,} weights, more than {MOST_WEIGHTS:,}; order 2 fits a text of up to "
+            f"{fitting:,} distinct characters"
+        )
+
+
 def distributions(counts: Ngrams) -> Iterator[tuple[Tensor, Tensor]]:
     """For contexts of 1, 2, ... characters: the characters, (N, k), and log p(. | context) minus
     that of the context without its first character, (N, V)."""
@@ -82,16 +98,16 @@ def compile_ngrams(ids: Tensor, chars: str, order: int, block_size: int = BLOCK_
     V, T = len(chars), block_size
     if not 2 <= order <= T:
         raise ValueError(f"the order must lie between 2 and {T}, not {order}")
+    check_alphabet(V, T)
     levels = count([ids.numpy().astype(np.int64)], V, order)
     if len(levels) < order:
         raise ValueError(f"the text has no {order} characters; take a lower order")
     weights_of = sizes([len(level.codes) for level in levels[:-1]], V, T)
     if weights_of[-1] > MOST_WEIGHTS:
         fitting = [k for k, size in enumerate(weights_of, start=2) if size <= MOST_WEIGHTS]
-        remedy = f"order {fitting[-1]} fits" if fitting else "no order fits; take a shorter text"
         raise ValueError(
             f"order {order} would be a model of {weights_of[-1]:,} weights, more than "
-            f"{MOST_WEIGHTS:,}; {remedy}"
+            f"{MOST_WEIGHTS:,}; order {fitting[-1]} fits"
         )
     counts, longest = Ngrams(levels, vocab_size=V), order - 1
     units = sum(len(level.codes) for level in levels[:-1])

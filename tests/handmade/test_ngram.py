@@ -1,6 +1,7 @@
 """Counts as weights: the model's probabilities against a dictionary of counts, place by place."""
 
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,9 +80,30 @@ def test_the_size_is_known_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(ngram, "reading", lambda *args: pytest.fail("built"))
     with pytest.raises(ValueError, match=rf"^order 5 would be .* {sizes[3]:,} .*; order 4 fits$"):
         compile_ngrams(ids, CHARS, 5, 12)
-    monkeypatch.setattr(ngram, "MOST_WEIGHTS", sizes[0] - 1)
-    with pytest.raises(ValueError, match=r"no order fits; take a shorter text$"):
-        compile_ngrams(ids, CHARS, 2, 12)
+
+
+@pytest.mark.parametrize("order", [2, 4])
+def test_an_alphabet_that_is_too_large(
+    order: int, home: Path, call: Callable, refusal: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(characters: int) -> None:
+        letters = "".join(map(chr, range(0x4E00, 0x4E00 + characters)))
+        Path("wide.txt").write_text(letters * 40, "utf-8")
+
+    monkeypatch.setattr(ngram, "MOST_WEIGHTS", 1_000_000)
+    by_hand = ("--handmade", "ngram", "--data", "wide.txt", "--device=cpu", "--max-new-tokens=9")
+    by_hand += ("--prompt", "\u4e01")
+    write(4500)
+    message = refusal(sample.main, *by_hand, "--order", str(order))
+    said = re.search(r"of 4,500 characters is too large: .* up to ([\d,]+) distinct", message)
+    fitting = int(said[1].replace(",", ""))
+    write(fitting + 1)
+    assert f"{fitting + 1} characters is too large" in refusal(sample.main, *by_hand)
+    write(fitting)
+    assert call(sample.main, *by_hand, "--order", "2").status == 0
+    message = refusal(sample.main, *by_hand, "--order", "20")
+    longer = re.search(r"order 20 would be .*; order (\d+) fits$", message.strip())
+    assert call(sample.main, *by_hand, "--order", longer[1]).status == 0
 
 
 @pytest.mark.parametrize("order", [1, 13])
