@@ -26,6 +26,8 @@ CPU_RECIPE = (
     *("--device=cpu", "--compile=False", "--dropout=0.0", "--batch_size=12", "--block_size=64"),
     *("--n_layer=4", "--n_head=4", "--n_embd=128", "--max_iters=2000", "--lr_decay_iters=2000"),
 )
+# our settings with its structure, but for its GELU, which `exact` puts in
+STRUCTURE = {"position": "learned", "activation": "gelu_tanh", "shift": 0.0, "tie_weights": True}
 
 
 def check(path: Path | None) -> None:
@@ -89,6 +91,12 @@ def training(
         optimizer.zero_grad(set_to_none=True)
 
     return model, step
+
+
+def exact(ours: GPT) -> None:
+    """Give our GPT its activation: GELU itself, where GPT-2's approximates it by a tanh."""
+    for block in ours.blocks:
+        block.ffwd.act = nn.GELU()
 
 
 def weights(ours: GPT) -> dict[str, Tensor]:

@@ -62,8 +62,7 @@ JOBS = {
 def model(shape_name: str) -> GPT:
     """Random weights, the same in every process, of a size that makes no text certain."""
     shape = {**SHAPES[shape_name], "dropout": 0.0}
-    structure = {"position": "learned", "activation": "gelu_tanh", "tie_weights": True}
-    gpt = GPT(GPTConfig(vocab_size=VOCABULARY, **shape, **structure))
+    gpt = GPT(GPTConfig(vocab_size=VOCABULARY, **shape, **nanogpt.STRUCTURE))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for p in gpt.parameters():

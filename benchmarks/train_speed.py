@@ -46,10 +46,12 @@ BATCH_SIZE = {"small": 12, "baby": 64}
 # what is changed in the settings to train as nanoGPT does: no counts, one optimizer at every shape
 PLAIN = ("memory.order=0", "memory.teach=0")
 ADAMW = (*PLAIN, "optim.optimizer=adamw")
+STRUCTURE = (*ADAMW, *(f"model.{name}={value}" for name, value in nanogpt.STRUCTURE.items()))
 MUON, COMPILED = (*PLAIN, "optim.optimizer=muon"), "train.compile=true"
 VARIANTS = {
     "ours": ADAMW,
     "ours, compiled": (*ADAMW, COMPILED),
+    "ours, nanoGPT's structure": STRUCTURE,
     "ours, Muon": MUON,
     "ours, Muon, compiled": (*MUON, COMPILED),
 }
@@ -102,7 +104,10 @@ def our_side(
     model = trainer.model
     if trainer.config.train.compile and trainer.forward is model:
         raise Fault("torch.compile failed")
-    weights = model.parameter_count() - model.wte.weight.numel()
+    if overrides == STRUCTURE:
+        nanogpt.exact(model)
+    looked_up = model.wpe if model.config.tie_weights else model.wte  # does not multiply
+    weights = model.parameter_count() - looked_up.weight.numel()
     return partial(answer, trainer.update, trainer.device, weights)
 
 

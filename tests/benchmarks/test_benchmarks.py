@@ -651,10 +651,10 @@ def test_speed_of_training(peer: Path, call: Callable, monkeypatch: pytest.Monke
     found = json.loads(Path("out/train_speed.json").read_text())
     for name, n_layer, rounds in (("small", 1, 4), ("baby", 3, 1)):
         sides = found[name]["sides"]
-        assert list(sides) == ["ours", "ours, Muon", "nanoGPT"]
+        assert list(sides) == ["ours", "ours, nanoGPT's structure", "ours, Muon", "nanoGPT"]
         assert {len(side["seconds_a_step"]) for side in sides.values()} == {rounds}
         weights = n_layer * (4 * 8 * 8 + 2 * 8 * 32 + 2 * 8) + 8 + 8 * len(set(TEXT))
-        assert [side["weights"] for side in sides.values()] == [weights, weights, 1234]
+        assert [side["weights"] for side in sides.values()] == [weights] * 3 + [1234]
         assert train_speed.describe(name, found[name]) in out
     assert Path("out/train_speed.md").read_text() in out
     assert (imread("out/train_speed.png") != 1).any()
@@ -682,8 +682,8 @@ def test_speed_of_training_compiled(
     assert status == 0 and err.endswith("ours, Muon, compiled is left out: torch.compile failed\n")
     assert compiled == ["model", "model", "nanogpt_model"]
     found = json.loads(Path("out/train_speed.json").read_text())["baby"]
-    sides = ["ours", "ours, compiled", "ours, Muon", "nanoGPT", "nanoGPT, compiled"]
-    assert list(found["sides"]) == sides
+    sides = ["ours", "ours, compiled", "ours, nanoGPT's structure", "ours, Muon", "nanoGPT"]
+    assert list(found["sides"]) == [*sides, "nanoGPT, compiled"]
     assert "\n\nours, Muon, compiled is left out: torch.compile failed\n" in out
 
 
@@ -767,13 +767,17 @@ def test_an_older_checkout_takes_its_turn(
     assert status == 1 and "ZeroDivisionError" in err
 
 
-def test_the_weights_mean_the_same_to_gpt2() -> None:
+@pytest.mark.parametrize("activation", ["gelu_new", "gelu"])
+def test_the_weights_mean_the_same_to_gpt2(activation: str) -> None:
+    """And with the activation of nanoGPT, which is GPT-2's made exact."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     sizes = {"vocab_size": 13, "n_embd": 12, "n_layer": 2, "n_head": 3}
-    kinds = {"position": "learned", "activation": "gelu_tanh", "tie_weights": True}
-    model = tiny_gpt(**sizes, **kinds).double()
-    peer = GPT2LMHeadModel(GPT2Config(**sizes, n_positions=6, n_inner=11, eos_token_id=0))
+    model = tiny_gpt(**sizes, **nanogpt.STRUCTURE).double()
+    if activation == "gelu":
+        nanogpt.exact(model)
+    kinds = {"n_positions": 6, "n_inner": 11, "eos_token_id": 0, "activation_function": activation}
+    peer = GPT2LMHeadModel(GPT2Config(**sizes, **kinds))
     mapped = nanogpt.weights(model)
     turned = re.compile(r"(attn|mlp)\.c_\w+\.weight$")  # which transformers has as (in, out)
     given = {name: w.T if turned.search(name) else w for name, w in mapped.items()}
