@@ -208,6 +208,24 @@ class Ngrams(nn.Module):
         nodes = self.contexts(idx, self.begin(*idx.shape, text))
         return self.after(nodes[:, -last:])
 
+    def likelihood(self, idx: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """As `probs`, but of the characters `targets` (B, T) alone, (B, T), to the last bit.
+
+        What this takes does not grow with the vocabulary.
+        """
+        nodes = self.contexts(idx, self.begin(*idx.shape))  # (B, T, L)
+        n = max(0, nodes.shape[-1] - self.whole_lengths)
+        p, sparse = self.whole[nodes[..., n:].amax(dim=-1), targets], nodes[..., :n]
+        left = self.rest[sparse].cumprod(dim=-1)
+        grams = self.find(sparse, targets[..., None])
+        kept = torch.where(grams > 0, self.kept[(grams - self.starts[1]).clamp(min=0)], 0)
+        adds = kept * F.pad(left[..., :-1], (1, 0), value=1.0)
+        if n:
+            p = p * left[..., -1]
+        for add in adds.unbind(dim=-1):  # in the order of `extend`
+            p = p + add
+        return p, (nodes > 0).sum(dim=-1) - 1
+
     def log_probs(self, idx: Tensor) -> Tensor:
         """The logarithm of `probs`, idx (B, T) -> (B, T, V)."""
         return self.probs(idx)[0].log()

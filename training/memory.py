@@ -70,5 +70,5 @@ def judged(logits: Tensor, counts: Ngrams, idx: Tensor, targets: Tensor) -> tupl
     Returns (N,) each: its probability by the net, by the counts, and how long a context those knew.
     """
     net = logits.float().softmax(dim=-1).gather(-1, targets[..., None])
-    counted, known = counts.probs(idx)
-    return net.flatten(), counted.gather(-1, targets[..., None]).flatten(), known.flatten()
+    counted, known = counts.likelihood(idx, targets)
+    return net.flatten(), counted.flatten(), known.flatten()

@@ -94,6 +94,19 @@ def test_so_they_do_where_the_discounts_are_estimated(order: int, dense: int) ->
     )
 
 
+@each_table
+@quickly
+@given(case=cases())
+def test_likelihoods_are_probabilities_to_the_last_bit(case: tuple, dense: int) -> None:
+    pieces, V, order, rows = case
+    model, idx = ngrams(pieces, V, order, dense), torch.tensor(rows)
+    p, known = model.probs(idx)
+    for targets in (idx.roll(-1, dims=1), idx.flip(0)):
+        found, lengths = model.likelihood(idx, targets)
+        assert torch.equal(found, p.gather(-1, targets[..., None])[..., 0])
+        assert torch.equal(lengths, known)
+
+
 @quickly
 @given(case=cases())
 def test_probabilities_sum_to_one_and_none_is_zero(case: tuple) -> None:
