@@ -461,7 +461,7 @@ def test_the_table_comes_before_the_picture(
 def test_letters_that_are_hard_to_draw(home: Path, tiny: Callable, call: Callable) -> None:
     """Two dollar signs around what is no formula, and a letter that the font lacks."""
     Path("odd.txt").write_text("$^\u0915\x1b" * 200)
-    named = ("data.dataset=odd.txt", "model.block_size=64")
+    named = ("data.dataset=odd.txt", "model.block_size=64", "data.val_fraction=0.1")
     assert tiny("train.out_dir=_$^$", *named).status == 0
     argv = ("--handmade", "ngram", "--data", "odd.txt", "--ckpt", "_$^$")
     with warnings.catch_warnings():

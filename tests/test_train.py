@@ -44,7 +44,9 @@ def test_the_run_folder(home: Path, call: Callable) -> None:
     assert sorted(path.name for path in folder.iterdir()) == names
     measured = records(folder)
     assert [record["step"] for record in measured] == [100, 200, 250]
-    keys = "step seconds train_loss val_loss learning_rate grad_norm chars_per_second"
+    keys = (
+        "step seconds train_loss val_loss val_characters learning_rate grad_norm chars_per_second"
+    )
     for record in measured:
         assert list(record) == keys.split()
         speed = record["step"] * 32 * 5 / record["seconds"]

@@ -88,8 +88,9 @@ def test_all_parts(toy: Path, capsys: pytest.CaptureFixture) -> None:
         steps = [point["step"] for point in found[gpu.RUNS][f"seed {seed}"]["points"]]
         assert steps == [0, 1, 2]
     sides = found[gpu.TRAINING]["beside nanoGPT"]["sides"]
-    ours = [f"ours{kind}{way}" for kind in ("", ", Muon") for way in ("", ", compiled")]
-    assert list(sides) == [*ours, "nanoGPT", "nanoGPT, compiled"]
+    expected = ["ours", "ours, compiled", "ours, nanoGPT's structure", "ours, Muon"]
+    expected += ["ours, Muon, compiled", "nanoGPT", "nanoGPT, compiled"]
+    assert list(sides) == expected
     assert list(found[gpu.WRITING]["beside nanoGPT"]["seconds"]["1 x 7"]) == [
         *("ours", "ours, --window half", "nanoGPT")
     ]

@@ -364,11 +364,11 @@ def test_a_text_of_its_own_for_validation(tmp_path: Path, tiny_pieces: None) -> 
         kept = "data.normalize_newlines=false keeps them"
         assert loaded.notes == [f"3 Windows line ends read as \\n; {kept}"]
     assert load(path, val_dataset=str(other), min_count=4, chars="cab").tokenizer.chars == "cab"
-    short = (
-        r"data\.val_dataset=.*val has 15 characters, but a window of model\.block_size=15 takes 16"
-    )
+    short = r"text has 27 characters, and .*val 15: too few for model\.block_size=15"
     refused(path, short, block_size=15, val_dataset=str(other))
-    refused(other, r"data\.dataset=.*has 15 ", block_size=15, val_dataset=str(path))
+    refused(
+        other, r"val has 15 characters, and .*text 27: too", block_size=15, val_dataset=str(path)
+    )
 
 
 def positions(loaded: Corpus) -> tuple[list[int], list[int]]:
@@ -602,7 +602,7 @@ def refused(dataset: Path | str, reason: str, **options: object) -> None:
 
 @needs_posix
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
-    refused(write(tmp_path / "empty", ""), r"empty has 0 characters, .*model\.block_size=3")
+    refused(write(tmp_path / "empty", ""), r"empty has 0 characters: .*model\.block_size=3")
     refused(write(tmp_path / "mark", "\ufeff"), "mark has 0 characters")
     refused(tmp_path / "gone.txt", r"gone\.txt is not .* no file or folder to read \(No such file")
     refused("First Citizen: " * 20, r"no file or folder to read \(File name too long\)")

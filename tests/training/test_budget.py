@@ -155,8 +155,8 @@ def test_no_number_is_too_large(clock: FalseClock, tiny: Callable) -> None:
 
 
 def test_the_line_of_a_run(clock: FalseClock, tiny: Callable) -> None:
-    """By hand. 4 s come before, 9 are timed: 2 + 4 steps, 3 evaluations, a save and a sample."""
-    timed = 6 * 0.5 + 2 * (0.5 + 0.99) + (0.5 + 0.08) + 0.25 + 0.75
+    """By hand. 4 s come before, 7 are timed: 2 + 4 steps, 2 evaluations, a save and a sample."""
+    timed = 6 * 0.5 + 2 * (0.5 + 0.99) + 0.25 + 0.75
     end = 0.25 + 0.75 + budget.END  # with the save before the first step
     left = 60 - 4 - timed - end
     steps = int((left - (0.5 + 0.99 + 2 * 0.25)) / 0.5)
@@ -167,7 +167,7 @@ def test_the_line_of_a_run(clock: FalseClock, tiny: Callable) -> None:
 
 def test_a_budget_that_is_over(clock: FalseClock, tiny: Callable) -> None:
     ended = tiny("train.minutes=0.05")
-    line = "0.05 minutes here: too few; 11.6 s are over, and 1 step and the end take 5.0 s"
+    line = "0.05 minutes here: too few; 11.0 s are over, and 1 step and the end take 5.0 s"
     assert said(ended.out) == f"{line} (train.max_steps=1)"
     assert ended.status == 0 and records(RUN)[-1]["step"] == 1
 

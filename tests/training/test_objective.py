@@ -12,6 +12,7 @@ from model import GPT, GPTConfig
 from system.settings import MemoryConfig
 from tests.helpers import reference
 from training import objective
+from training.counting import Counting
 from training.objective import at_once, in_pieces, is_wide
 from training.predecessor import Predecessors, pack
 from training.teacher import Teacher
@@ -32,7 +33,8 @@ pieces = pytest.mark.parametrize("size", [1, 4 * V, 7 * V, 1 << 18])  # of one p
 @pytest.fixture
 def teacher() -> Teacher:
     config = MemoryConfig(order=ORDER, teach=SHARE, folds=2)
-    return Teacher(torch.from_numpy(IDS).to(torch.uint8), V, config, CPU)
+    ids = torch.from_numpy(IDS).to(torch.uint8)
+    return Teacher(Counting(ids[:0], ids, V, config), V, config, CPU)
 
 
 def scores(spread: float = 3.0) -> Tensor:
