@@ -15,7 +15,7 @@ from training.predecessor import Predecessors
 from training.teacher import Soft, Teacher
 
 WIDE = 1024  # characters from which on this is faster
-AT_ONCE = 1 << 18  # scores in a piece
+AT_ONCE = 1 << 19  # scores in a piece; with fewer, two threads wait for each other
 
 
 def is_wide(vocab_size: int, device: torch.device) -> bool:

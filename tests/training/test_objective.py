@@ -27,7 +27,7 @@ WEIGHTS = 1 / np.arange(1, V + 1)
 IDS = np.random.default_rng(1).choice(V, 140, p=WEIGHTS / WEIGHTS.sum())
 WINDOWS = torch.from_numpy(IDS)[STARTS[:, None] + torch.arange(T + 1)]
 ASKED = {"idx": WINDOWS[:, :-1], "starts": STARTS}
-pieces = pytest.mark.parametrize("size", [1, 4 * V, 7 * V, 1 << 18])  # of one place, 4, 7, and all
+pieces = pytest.mark.parametrize("size", [1, 4 * V, 7 * V, 1 << 19])  # of one place, 4, 7, and all
 
 
 @pytest.fixture
