@@ -196,12 +196,22 @@ class Rotary(nn.Module):
         cos, sin = (part[start : start + T].to(x.dtype) for part in (self.cos, self.sin))  # (T, D)
         return torch.addcmul(x * cos, turned(x), sin)
 
+    def split(self, qkv: Tensor, start: int = 0) -> tuple[Tensor, ...]:
+        """Queries and keys, turned, and values: qkv (B, T, 3 * H, D) -> each (B, H, T, D)."""
+        H = qkv.shape[2] // 3
+        qk, v = qkv.transpose(1, 2).split_with_sizes((2 * H, H), dim=1)
+        return *self(qk, start).chunk(2, dim=1), v
+
 
 class NoRotary(nn.Module):
     """Nothing is turned where positions are learned."""
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         return x
+
+    def split(self, qkv: Tensor, start: int = 0) -> tuple[Tensor, ...]:
+        """Queries, keys and values, as Rotary has them; cut like this, the way back is one copy."""
+        return tuple(part.transpose(1, 2) for part in qkv.chunk(3, dim=2))
 
 
 class Head(nn.Module):
@@ -257,9 +267,8 @@ class MultiHeadAttention(nn.Module):
         t is T, or `last` if that is not 0: only the last positions then look back.
         """
         (B, T, _), H = x.shape, len(self.heads)
-        qkv = self.qkv(x).view(B, T, 3 * H, -1).transpose(1, 2)  # (B, 3H, T, D)
-        qk, v = qkv.split_with_sizes((2 * H, H), dim=1)
-        q, k = self.heads[0].rotate(qk, past.length).chunk(2, dim=1)  # each (B, H, T, D), as v
+        qkv = self.qkv(x).view(B, T, 3 * H, -1)
+        q, k, v = self.heads[0].rotate.split(qkv, past.length)  # each (B, H, T, D)
         k, v = past.extend(k, v)
         dropout_p = self.dropout if self.training else 0.0
         y = causal_attention(tail(q, last), k, v, dropout_p)  # (B, H, t, D)
