@@ -14,6 +14,7 @@ from typing import TextIO
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import train
 from system import device
@@ -36,8 +37,14 @@ if os.name == "nt":  # the texts of the tests are the same everywhere
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the tests that send it: in the background of a script it is ignored."""
+    """Let Ctrl-C reach the tests that send it: in the background of a script it is ignored.
+
+    Inputs that are drawn may take their time, on a machine that is busy.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+    settings.register_profile("patient", **patient)
+    settings.load_profile("patient")
 
 
 def pytest_collection_finish() -> None:
