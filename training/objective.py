@@ -28,39 +28,29 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
-def at_once(
+def minimised(
     logits: Tensor,
     targets: Tensor,
     teacher: Teacher | Predecessors | None,
     *,
     idx: Tensor,
     starts: Tensor,
+    wide: bool,
 ) -> tuple[Tensor, Tensor]:
     """What is minimised, and the mean loss of the text alone, in nats per character; two scalars.
 
     logits (B, T, V), targets and idx (B, T), starts (B,): where in the text the windows begin.
+    wide: whether both are computed in pieces. What is taught is then in the gradient of the first
+    alone: its value, which no one reads, is that of the second.
     """
+    if wide:
+        soft = teacher.soft(idx, starts) if teacher else None
+        loss = InPieces.apply(logits.flatten(0, 1), targets.flatten(), soft)
+        return loss, loss
     loss = cross_entropy(logits.float(), targets)
     if not teacher:
         return loss, loss
     return loss + teacher.pull(logits, targets, idx=idx, starts=starts), loss
-
-
-def in_pieces(
-    logits: Tensor,
-    targets: Tensor,
-    teacher: Teacher | Predecessors | None,
-    *,
-    idx: Tensor,
-    starts: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """As `at_once`, but the value of both is the mean loss of the text alone.
-
-    What is taught is in the gradient of the first; no one reads its value.
-    """
-    soft = teacher.soft(idx, starts) if teacher else None
-    loss = InPieces.apply(logits.flatten(0, 1), targets.flatten(), soft)
-    return loss, loss
 
 
 class InPieces(torch.autograd.Function):

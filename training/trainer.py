@@ -18,7 +18,7 @@ from system.errors import Fault, UserError
 from system.settings import Config
 from training.counting import Counting
 from training.memory import Memory
-from training.objective import at_once, in_pieces, is_wide
+from training.objective import is_wide, minimised
 from training.optim import Optimizer, schedule
 from training.parallel import ALONE, World
 from training.predecessor import Packed, Predecessors, pack
@@ -57,7 +57,7 @@ class Trainer:
                 if memory.teach and not teachers:
                     self.teacher = Teacher(counting, vocab_size, memory, device)
                 self.memory = Memory(counting, vocab_size, memory, device)
-        self.objective = in_pieces if is_wide(vocab_size, device) else at_once
+        self.wide = is_wide(vocab_size, device)
         self.progress = Progress()
         self.loss_sum = torch.zeros((), device=device)  # read only now and then: a GPU would wait
         self.grad_norm = torch.zeros((), device=device)  # of the latest update, before clipping
@@ -154,8 +154,8 @@ class Trainer:
         with autocast(self.device, self.dtype):
             logits = self.forward(idx)
         parts = self.config.train.grad_accum
-        minimised, loss = self.objective(logits, targets, self.teacher, idx=idx, starts=starts)
-        (minimised / parts).backward()
+        aim, loss = minimised(logits, targets, self.teacher, idx=idx, starts=starts, wide=self.wide)
+        (aim / parts).backward()
         return loss.detach() / parts
 
     def pause(self) -> float:

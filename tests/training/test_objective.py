@@ -13,7 +13,7 @@ from system.settings import MemoryConfig
 from tests.helpers import reference
 from training import objective
 from training.counting import Counting
-from training.objective import at_once, in_pieces, is_wide
+from training.objective import is_wide, minimised
 from training.predecessor import Predecessors, pack
 from training.teacher import Teacher
 from training.trainer import Trainer
@@ -56,10 +56,10 @@ def target(share: float) -> np.ndarray:
     return np.stack(rows)
 
 
-def gradient(of: Callable, by: Teacher | Predecessors | None, logits: Tensor) -> tuple:
+def gradient(by: Teacher | Predecessors | None, logits: Tensor, *, wide: bool = True) -> tuple:
     """The loss, and the gradient of what is minimised, as it is without the mean over places."""
-    minimised, loss = of(logits, WINDOWS[:, 1:], by, **ASKED)
-    (minimised / 4).backward()  # as for a batch in four parts
+    aim, loss = minimised(logits, WINDOWS[:, 1:], by, **ASKED, wide=wide)
+    (aim / 4).backward()  # as for a batch in four parts
     return loss.item(), 4 * B * T * logits.grad.float()
 
 
@@ -72,8 +72,8 @@ def test_by_the_definition(
     p = reference.softmax(scores().detach().double().numpy())
     wanted = torch.from_numpy(p - target(SHARE if taught else 0.0)).float()
     said = -np.log(np.take_along_axis(p, WINDOWS[:, 1:, None].numpy(), axis=-1)).mean()
-    for each in (in_pieces, at_once):
-        loss, found = gradient(each, teacher if taught else None, scores())
+    for wide in (True, False):
+        loss, found = gradient(teacher if taught else None, scores(), wide=wide)
         assert loss == pytest.approx(said, abs=1e-5)
         torch.testing.assert_close(found, wanted, rtol=0, atol=2e-6)
 
@@ -83,7 +83,7 @@ def test_what_gpts_teach(monkeypatch: pytest.MonkeyPatch) -> None:
     model = GPT(GPTConfig(V, block_size=T, n_layer=1, n_head=1, n_embd=4))
     torch.nn.init.normal_(model.lm_head.weight)
     by = Predecessors([pack(model)], SHARE, CPU, torch.float32)
-    (one, mine), (other, theirs) = (gradient(each, by, scores()) for each in (in_pieces, at_once))
+    (one, mine), (other, theirs) = (gradient(by, scores(), wide=wide) for wide in (True, False))
     assert one == pytest.approx(other, abs=1e-5)
     torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-6)
 
@@ -92,7 +92,7 @@ def test_scores_that_no_probability_is_left_of(teacher: Teacher) -> None:
     logits = scores(spread=300)
     p = logits.detach().double().softmax(dim=-1)
     assert p.float().gather(-1, WINDOWS[:, 1:, None]).min() == 0
-    loss, found = gradient(in_pieces, teacher, logits)
+    loss, found = gradient(teacher, logits)
     wanted = -logits.detach().double().log_softmax(-1).gather(-1, WINDOWS[:, 1:, None]).mean()
     assert loss == pytest.approx(wanted.item(), rel=1e-6)
     wanted = p - torch.from_numpy(target(SHARE))
@@ -101,8 +101,8 @@ def test_scores_that_no_probability_is_left_of(teacher: Teacher) -> None:
 
 def test_half_precision(teacher: Teacher) -> None:
     half = scores().detach().bfloat16()
-    loss, found = gradient(in_pieces, teacher, half.clone().requires_grad_())
-    exact, wanted = gradient(in_pieces, teacher, half.float().requires_grad_())
+    loss, found = gradient(teacher, half.clone().requires_grad_())
+    exact, wanted = gradient(teacher, half.float().requires_grad_())
     assert loss == exact
     torch.testing.assert_close(found, wanted, rtol=2**-8, atol=0)
 
@@ -114,7 +114,7 @@ def test_who_goes_in_pieces(make: Callable[..., Trainer], monkeypatch: pytest.Mo
     narrow = make(*taught, "memory.folds=3")
     monkeypatch.setattr(objective, "WIDE", 2)
     wide = make(*taught, "memory.folds=3")
-    assert (narrow.objective, wide.objective) == (at_once, in_pieces)
+    assert (narrow.wide, wide.wide) == (False, True)
     for _ in range(5):
         narrow.update(), wide.update()
     assert wide.loss_sum.item() == pytest.approx(narrow.loss_sum.item(), abs=1e-4)
