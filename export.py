@@ -17,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from gpt2.hub import WEIGHTS, contents
+from exchange.folder import WEIGHTS, contents
 from system import checkpoint
 from system.checkpoint import Checkpoint
 from system.commandline import Parser, run

@@ -27,9 +27,9 @@ import handmade
 import mixture
 from data import rules
 from data.tokenizer import CharTokenizer, UnknownCharacters
+from exchange import folder
+from exchange.bytepairs import BytePairs
 from generate import generate, texts
-from gpt2 import hub
-from gpt2.bytepairs import BytePairs
 from mixture import Mixture
 from model import GPT
 from proof.certificate import assure
@@ -165,7 +165,7 @@ def source(args: argparse.Namespace) -> Source:
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} exclude each other; give one")
     if args.gpt2 is not None:
-        model, tokenizer = hub.load(args.gpt2)
+        model, tokenizer = folder.load(args.gpt2)
         what = f"{args.gpt2}, GPT-2 of {model.parameter_count():,} parameters"
         return Source(what, model, tokenizer, "auto")
     if args.save is not None and args.handmade is None:

@@ -15,8 +15,8 @@ import export
 import handmade
 import sample
 from data.tokenizer import CharTokenizer
+from exchange.gpt2 import config_to_gpt2
 from generate import generate
-from gpt2.names import config_to_gpt2
 from model import GPTConfig
 from system import checkpoint, config
 from system.checkpoint import Checkpoint

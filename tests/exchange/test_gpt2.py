@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from exchange.gpt2 import EPS, config_from_gpt2, config_to_gpt2, from_gpt2, to_gpt2
 from generate import Cache, generate
-from gpt2.names import EPS, config_from_gpt2, config_to_gpt2, from_gpt2, to_gpt2
 from model import GPT, GPTConfig
 from system.errors import UserError
 

@@ -15,8 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from data.tokenizer import CharTokenizer
-from gpt2.bytepairs import BYTES, BytePairs
-from gpt2.names import HEAD, config_from_gpt2, config_to_gpt2, from_gpt2, to_gpt2
+from exchange.bytepairs import BYTES, BytePairs
+from exchange.gpt2 import HEAD, config_from_gpt2, config_to_gpt2, from_gpt2, to_gpt2
 from model import GPT
 from system.checkpoint import Checkpoint
 from system.errors import UserError

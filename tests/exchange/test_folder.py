@@ -23,8 +23,8 @@ from transformers import (
 
 import sample
 from data.tokenizer import CharTokenizer
-from gpt2.bytepairs import BYTES, BytePairs
-from gpt2.hub import char_tokenizer
+from exchange.bytepairs import BYTES, BytePairs
+from exchange.folder import char_tokenizer
 from tests.helpers.faults import Processes
 from tests.helpers.tiny import CHARS
 

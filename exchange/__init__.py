@@ -1,0 +1,1 @@
+"""Models of other people's tools: their names, their files, their tokenizers."""

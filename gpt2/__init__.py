@@ -1,1 +1,0 @@
-"""GPT-2's names, files and tokenizer."""
