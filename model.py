@@ -5,8 +5,9 @@ F feed-forward size, V vocabulary.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Position = Literal["learned", "rotary"]
-Activation = Literal["gelu_tanh", "relu2"]
+Activation = Literal["gelu", "gelu_tanh", "relu2"]
 
 
 @dataclass
@@ -292,14 +293,20 @@ class ReLU2(nn.Module):
         return F.relu(x).square()
 
 
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,  # what nanoGPT uses
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),  # what GPT-2 used
+    "relu2": ReLU2,
+}
+
+
 class FeedForward(nn.Module):
     """Each position thinks for itself: widen, bend, narrow. x (B, T, C) -> (B, T, C)."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.up = nn.Linear(config.n_embd, config.ffn_size, bias=config.bias)
-        # gelu_tanh: what GPT-2 used
-        self.act = nn.GELU(approximate="tanh") if config.activation == "gelu_tanh" else ReLU2()
+        self.act = ACTIVATIONS[config.activation]()
         self.down = nn.Linear(config.ffn_size, config.n_embd, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ CPU_RECIPE = (
     *("--device=cpu", "--compile=False", "--dropout=0.0", "--batch_size=12", "--block_size=64"),
     *("--n_layer=4", "--n_head=4", "--n_embd=128", "--max_iters=2000", "--lr_decay_iters=2000"),
 )
-# our settings with its structure, but for its GELU, which `exact` puts in
-STRUCTURE = {"position": "learned", "activation": "gelu_tanh", "shift": 0.0, "tie_weights": True}
+# our settings with its structure
+STRUCTURE = {"position": "learned", "activation": "gelu", "shift": 0.0, "tie_weights": True}
 
 
 def check(path: Path | None) -> None:
@@ -93,14 +93,8 @@ def training(
     return model, step
 
 
-def exact(ours: GPT) -> None:
-    """Give our GPT its activation: GELU itself, where GPT-2's approximates it by a tanh."""
-    for block in ours.blocks:
-        block.ffwd.act = nn.GELU()
-
-
 def weights(ours: GPT) -> dict[str, Tensor]:
-    """The weights of our GPT (learned positions, gelu_tanh, tied, no biases) under its names."""
+    """The weights of our GPT (learned positions, gelu, tied, no biases) under its names."""
     renamed = {
         "transformer.wte.weight": ours.wte.weight,
         "transformer.wpe.weight": ours.wpe.weight,

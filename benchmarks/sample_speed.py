@@ -2,9 +2,8 @@
 
     python -m benchmarks.sample_speed --nanogpt ~/nanoGPT
 
-Both sides get the same random weights, of the structure that nanoGPT has: learned positions, tied
-head, and gelu_tanh where nanoGPT has the exact GELU. Two shapes: small, whose context is 64
-characters, and baby, of 256.
+Both sides get the same random weights, of the structure that nanoGPT has: learned positions, the
+exact GELU, tied head. Two shapes: small, whose context is 64 characters, and baby, of 256.
 """
 
 from system.commandline import begin

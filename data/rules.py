@@ -18,12 +18,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
-from model import Activation
 from system import config
 from system.errors import UserError, looked_in
 
+Compiled = Literal["gelu_tanh", "relu2"]  # the activations in which a unit can be switched on
 EXAMPLES = config.CONFIGS / "rules"
 LENGTH, SEED = 60_000, 1  # of the text that a rule writes to be learned
 KEYS = ("chars", "block_size", "default", "rules", "copy", "activation")
@@ -56,7 +56,7 @@ class Suffixes:
     block_size: int
     default: str
     rules: Mapping[str, str]
-    activation: Activation = "relu2"
+    activation: Compiled = "relu2"
 
     def __post_init__(self) -> None:
         check(self.chars, self.block_size)
@@ -206,8 +206,8 @@ def parse(content: dict[str, Any]) -> Rule:
     if not isinstance(rules, dict) or not all(isinstance(v, str) for v in rules.values()):
         raise ValueError(f"rules holds lines such as aa: b, not {config.show(rules)}")
     activation = content.get("activation", "relu2")
-    if activation not in get_args(Activation):
-        raise ValueError(f"activation is one of {', '.join(get_args(Activation))}")
+    if activation not in get_args(Compiled):
+        raise ValueError(f"activation is one of {', '.join(get_args(Compiled))}")
     default = config.coerce(content["default"], str, "default")
     return Suffixes(chars, block_size, default, rules, activation)
 

@@ -64,7 +64,19 @@ function softmax(scores) {
 /** Probabilities (V,) of logits (V,), as doubles. */
 const probabilities = (logits) => softmax(Float64Array.from(logits));
 
+/** Error function: its series, whose terms are all of one sign; beyond 6 it is 1 to the last bit. */
+function erf(x) {
+  if (!(Math.abs(x) < 6)) return Math.sign(x); // and NaN stays NaN
+  let term = 2 / Math.sqrt(Math.PI) * x * Math.exp(-x * x), sum = term;
+  for (let n = 1; Math.abs(term) > 1e-17 * Math.abs(sum); n++) {
+    term *= 2 * x * x / (2 * n + 1);
+    sum += term;
+  }
+  return sum;
+}
+
 const ACTIVATIONS = {
+  gelu: (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)),
   relu2: (x) => (x <= 0 ? 0 : x * x), // and NaN stays NaN
   gelu_tanh: (x) =>
     0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x * x * x))),

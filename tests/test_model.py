@@ -52,7 +52,7 @@ def record(model: GPT, idx: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 @both_positions
-@pytest.mark.parametrize("activation", ["gelu_tanh", "relu2"])
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu2"])
 @tied_and_untied
 @with_and_without_bias
 @each_shift
@@ -239,7 +239,7 @@ def test_block_size_is_the_longest_context(position: str) -> None:
         ({"shift": 1.5}, "shift must lie between 0 and 1, not 1.5"),
         ({"shift": math.nan}, "shift must lie between 0 and 1, not nan"),
         ({"position": "rotray"}, "position is one of learned, rotary"),
-        ({"activation": "relu"}, "activation is one of gelu_tanh, relu2"),
+        ({"activation": "relu"}, "activation is one of gelu, gelu_tanh, relu2"),
         ({"head_size": None}, "n_embd=7 is not divisible by n_head=3; .* set head_size"),
         ({"head_size": 5}, "head_size=5 must be even; .* set position to learned"),
     ],

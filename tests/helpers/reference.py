@@ -8,6 +8,8 @@ Letters: batch B, time T, channels C, head size D, heads H, feed-forward size F,
 the dot ("blocks.0.attn."); the prefix is "" when the dict is that module's own.
 """
 
+import math
+
 import numpy as np
 
 Weights = dict[str, np.ndarray]
@@ -102,6 +104,11 @@ def gelu_tanh(u: np.ndarray) -> np.ndarray:
     return 0.5 * u * (1 + np.tanh(np.sqrt(2 / np.pi) * (u + 0.044715 * u**3)))
 
 
+def gelu(u: np.ndarray) -> np.ndarray:
+    """GELU itself: u times the share of a normal distribution below it. arXiv:1606.08415."""
+    return 0.5 * u * (1 + np.vectorize(math.erf)(u / np.sqrt(2)))
+
+
 def relu2(u: np.ndarray) -> np.ndarray:
     """Squared ReLU. So et al. 2021 (Primer), arXiv:2109.08668."""
     return np.maximum(u, 0) ** 2
@@ -112,7 +119,7 @@ def feed_forward(weights: Weights, prefix: str, x: np.ndarray, *, activation: st
 
     Vaswani et al. 2017, arXiv:1706.03762, section 3.3, with the activation as given.
     """
-    activate = {"gelu_tanh": gelu_tanh, "relu2": relu2}[activation]
+    activate = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu2": relu2}[activation]
     hidden = activate(linear(weights, f"{prefix}up.", x))  # (B, T, F)
     return linear(weights, f"{prefix}down.", hidden)
 

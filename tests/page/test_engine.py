@@ -78,7 +78,11 @@ def ids_of(T: int, seed: int = 3) -> list[int]:
 CONFIGS = [
     {"position": p, "activation": a, "bias": b, "tie_weights": tie, "shift": shift}
     for p, a, b, tie, shift in itertools.product(
-        ("learned", "rotary"), ("gelu_tanh", "relu2"), (True, False), (True, False), (0.0, 0.5)
+        ("learned", "rotary"),
+        ("gelu", "gelu_tanh", "relu2"),
+        (True, False),
+        (True, False),
+        (0.0, 0.5),
     )
 ]
 
