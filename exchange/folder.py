@@ -1,4 +1,6 @@
-"""GPT-2 as a folder of Hugging Face's: read from there or from the hub, and written.
+"""A model as a folder of Hugging Face's: read from there or from the hub, and written.
+
+It is a GPT-2 where positions are learned, and a Jais2 where they are rotary.
 
 Nothing that is read here can run code: settings are JSON, weights safetensors, and no remote code
 is trusted. The packages that this takes are optional, and imported when they are needed.
@@ -16,15 +18,23 @@ from torch import Tensor
 
 from data.tokenizer import CharTokenizer
 from exchange.bytepairs import BYTES, BytePairs
-from exchange.gpt2 import HEAD, config_from_gpt2, config_to_gpt2, from_gpt2, to_gpt2
+from exchange.gpt2 import HEAD
+from exchange.kinds import KINDS, kind_of
 from model import GPT
-from system.checkpoint import Checkpoint
+from system.checkpoint import ELSEWHERE, Checkpoint
 from system.errors import UserError
 
 CONFIG, WEIGHTS, SHARDS = "config.json", "model.safetensors", "model-*-of-*.safetensors"
+GENERATION = "generation_config.json"
 TOKENIZER = ("tokenizer.json", "vocab.json")  # a folder has at least one of them
 FILES = (CONFIG, WEIGHTS, SHARDS, *TOKENIZER, "merges.txt", "tokenizer_config.json")
+FINGERPRINT = "fingerprint"  # in config.json: of the text, as in a checkpoint
 FILES += ("added_tokens.json", "special_tokens_map.json")
+
+
+def is_one(path: Path) -> bool:
+    """Whether `path` is such a folder."""
+    return (path / CONFIG).is_file()
 
 
 def optional(package: str) -> ModuleType:
@@ -121,38 +131,77 @@ def read_tokenizer(folder: Path, vocab_size: int) -> CharTokenizer | BytePairs:
     raise UserError("its tokenizer is no byte-level BPE; name a model that has GPT-2's")
 
 
-def load(name: str) -> tuple[GPT, CharTokenizer | BytePairs]:
-    """GPT-2 and its tokenizer, from a folder or the hub's model `name`. Raises UserError."""
-    try:
-        optional("transformers")  # first, before gigabytes are read
-        folder = fetch(name)
-        config = config_from_gpt2(read_settings(folder))
-        weights = from_gpt2(read_weights(folder), config)
-        tokenizer = read_tokenizer(folder, config.vocab_size)
-    except UserError as error:
-        raise UserError(f"--gpt2 {name}: {error}") from error
+def read(folder: Path) -> tuple[GPT, CharTokenizer | BytePairs]:
+    """The model in a folder and its tokenizer. Raises UserError."""
+    settings = read_settings(folder)
+    kind = KINDS.get(str(settings.get("model_type")))
+    if kind is None:
+        raise UserError(
+            f"model_type is {settings.get('model_type')!r}; name a model that is "
+            f"{' or '.join(KINDS)}"
+        )
+    config = kind.config_from(settings)
+    weights = kind.weights_from(read_weights(folder), config)
+    tokenizer = read_tokenizer(folder, config.vocab_size)
     model = GPT(config)
     model.load_state_dict(weights, strict=True)
     return model.eval(), tokenizer
 
 
+def load(name: str, option: str = "--gpt2") -> tuple[GPT, CharTokenizer | BytePairs]:
+    """A model and its tokenizer, from a folder or the hub's model `name`. Raises UserError."""
+    try:
+        optional("transformers")  # first, before gigabytes are read
+        return read(fetch(name))
+    except UserError as error:
+        raise UserError(f"{option} {name}: {error}") from error
+
+
+def checkpoint_of(folder: Path) -> Checkpoint:
+    """The model of characters in `folder`, as what a checkpoint gives. Raises UserError."""
+    try:
+        optional("transformers")
+        model, tokenizer = read(folder)
+        learned = read_settings(folder).get(FINGERPRINT, ELSEWHERE)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+    if not isinstance(tokenizer, CharTokenizer):
+        raise UserError(
+            f"{folder} is a model of tokens such as GPT-2's, which are no characters; write with "
+            f"it: python sample.py --gpt2 {folder}"
+        )
+    weights, progress = dict(model.state_dict()), {"step": 0}
+    return Checkpoint(model.config, tokenizer.chars, weights, {}, str(learned), [], progress)
+
+
 def contents(saved: Checkpoint) -> Iterator[tuple[str, bytes]]:
     """The name and the content of each file of the folder, the weights last. Raises UserError."""
-    save = optional("safetensors.torch").save
+    save, kind = optional("safetensors.torch").save, kind_of(saved.model)
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": saved.model.block_size,
+        "model_input_names": ["input_ids", "attention_mask"],  # older ones would add token types
         "clean_up_tokenization_spaces": False,
     }
     for name, content in (
-        (CONFIG, config_to_gpt2(saved.model)),
+        (CONFIG, {**kind.config_to(saved.model), FINGERPRINT: saved.fingerprint}),
+        (GENERATION, generation()),
         ("tokenizer.json", char_tokenizer(saved.chars)),
         ("tokenizer_config.json", settings),
     ):
         yield name, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
-    weights = to_gpt2(saved.weights, saved.model)
-    del weights[HEAD]  # it is wte.weight, by config.json
+    weights = kind.weights_to(saved.weights, saved.model)
+    if saved.model.tie_weights:
+        del weights[HEAD]  # it is the embedding, by config.json
     yield WEIGHTS, save(weights, metadata={"format": "pt"})
+
+
+def generation() -> dict[str, None]:
+    """The content of generation_config.json: no character begins, ends or pads a text.
+
+    transformers leaves a padding character out of a prompt without a mask, wherever it stands.
+    """
+    return {f"{what}_token_id": None for what in ("bos", "eos", "pad")}
 
 
 def char_tokenizer(chars: str) -> dict[str, Any]:

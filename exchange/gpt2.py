@@ -1,7 +1,8 @@
 """GPT-2, part by part: our GPT with another's names and settings.
 
-A Hugging Face `GPT2LMHeadModel` computes what `GPT` does with learned positions, gelu_tanh, biases
-and a tied head; its weights differ in three ways only:
+A Hugging Face `GPT2LMHeadModel` computes what `GPT` does with learned positions and either GELU;
+the head may be tied or not, and biases that ours lacks are zero. Its weights differ in three ways
+only:
 
     theirs                                ours
     wte wpe ln_f                          wte wpe ln_f
@@ -16,6 +17,7 @@ c_attn, holds the queries of all heads, then all keys, then all values.
 Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
 """
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Mapping
@@ -24,13 +26,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from exchange import fitting
+from exchange.fitting import kinds
 from model import GPTConfig
 from system.config import coerce
 from system.errors import UserError
 
 PREFIX, HEAD = "transformer.", "lm_head.weight"
 MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # buffers that old files hold, no weights
-ENDS = ("wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias")
+ENDS = ("wte", "wpe", "ln_f")
 LAYERS = {
     "ln_1": "ln_1",
     "attn.c_proj": "attn.proj",
@@ -39,25 +43,21 @@ LAYERS = {
     "mlp.c_proj": "ffwd.down",
 }
 EPS = 1e-5  # of LayerNorm
-PARTS, KINDS = ("query", "key", "value"), ("weight", "bias")
+PARTS = ("query", "key", "value")
 
 STRUCTURE = {
     "position": "learned",
-    "activation": "gelu_tanh",
-    "bias": True,
     "shift": 0.0,
-    "tie_weights": True,
 }
+ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu": "gelu"}  # theirs: ours; the first is GPT-2's own
 FIXED = {  # what such a GPT computes; a config.json that lacks one of these means the same
-    "activation_function": "gelu_new",
     "layer_norm_epsilon": EPS,
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
     "add_cross_attention": False,
-    "tie_word_embeddings": True,
 }
+TIED = "tie_word_embeddings"  # True where a config.json lacks it
 SIZES = {"vocab_size": 50257, "n_layer": 12, "n_head": 12, "n_embd": 768}  # where it says nothing
-NAMED = 5  # weights that are missing or unexpected, in a message
 
 
 def config_from_gpt2(settings: Mapping[str, Any]) -> GPTConfig:
@@ -66,8 +66,6 @@ def config_from_gpt2(settings: Mapping[str, Any]) -> GPTConfig:
     Of its three shares of dropout the one in the residual stream is taken. Raises UserError, also
     where GPT-2 was given a part that our GPT lacks.
     """
-    if settings.get("model_type") != "gpt2":
-        raise UserError(f"model_type is {settings.get('model_type')!r}; name a model that is gpt2")
     for name, ours in FIXED.items():
         if settings.get(name, ours) != ours:
             raise UserError(f"{name} is {settings[name]!r}; name a model with {ours!r}, as ours is")
@@ -76,8 +74,15 @@ def config_from_gpt2(settings: Mapping[str, Any]) -> GPTConfig:
     sizes = {name: coerce(size, int, name) for name, size in sizes.items()}
     ffn_size = coerce(settings.get("n_inner"), int | None, "n_inner")
     dropout = coerce(settings.get("resid_pdrop", 0.1), float, "resid_pdrop")
+    tied = coerce(settings.get(TIED, True), bool, TIED)
+    bent = settings.get("activation_function", "gelu_new")
+    if bent not in [*ACTIVATIONS]:
+        names = " or ".join(map(repr, ACTIVATIONS))
+        raise UserError(f"activation_function is {bent!r}; name a model with {names}, as ours is")
+    more = {"ffn_size": ffn_size, "dropout": dropout, "tie_weights": tied}
+    more |= {"activation": ACTIVATIONS[bent], "bias": True}
     try:
-        return GPTConfig(**sizes, **STRUCTURE, ffn_size=ffn_size, dropout=dropout)
+        return GPTConfig(**sizes, **STRUCTURE, **more)
     except ValueError as error:
         raise UserError(str(error)) from None
 
@@ -85,7 +90,10 @@ def config_from_gpt2(settings: Mapping[str, Any]) -> GPTConfig:
 def config_to_gpt2(config: GPTConfig) -> dict[str, Any]:
     """The content of the config.json of such a model. Raises UserError where there is none."""
     wrong = [name for name, value in STRUCTURE.items() if getattr(config, name) != value]
-    needed = [f"model.{name}={str(STRUCTURE[name]).lower()}" for name in wrong]
+    needed = [f"model.{name}={STRUCTURE[name]}" for name in wrong]
+    names = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
+    if config.activation not in names:
+        needed.append("model.activation=gelu_tanh")
     if config.n_head * config.head_size != config.n_embd:
         needed.append("model.head_size=null")
     if needed:
@@ -101,6 +109,8 @@ def config_to_gpt2(config: GPTConfig) -> dict[str, Any]:
         "n_inner": config.ffn_size,
         **{f"{place}_pdrop": config.dropout for place in ("embd", "attn", "resid")},
         **FIXED,
+        "activation_function": names[config.activation],
+        TIED: config.tie_weights,
         "bos_token_id": None,  # left out, they would be GPT-2's own
         "eos_token_id": None,
     }
@@ -116,50 +126,38 @@ def shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
         matrices |= {f"{h}.attn.c_attn": (C, 3 * C), f"{h}.attn.c_proj": (C, C)}
         matrices |= {f"{h}.mlp.c_fc": (C, F), f"{h}.mlp.c_proj": (F, C)}
     for norm in norms:
-        found |= {f"{norm}.{kind}": (C,) for kind in KINDS}
+        found |= {f"{norm}.{kind}": (C,) for kind in kinds(config)}
     for name, shape in matrices.items():
-        found |= {f"{name}.weight": shape, f"{name}.bias": shape[1:]}
-    return found
+        found[f"{name}.weight"] = shape
+        if config.bias:
+            found[f"{name}.bias"] = shape[1:]
+    return found if config.tie_weights else {**found, HEAD: (config.vocab_size, C)}
 
 
 def check(weights: Mapping[str, Tensor], config: GPTConfig) -> dict[str, Tensor]:
-    """GPT-2's `weights` without PREFIX, masks and head.
+    """GPT-2's `weights` without PREFIX, masks and a head that is tied.
 
     Raises UserError unless they are all there, no others are, and they fit `config`.
     """
-    if config.n_layer > len(weights):  # said here, before their names are made up
-        raise UserError(f"n_layer is {config.n_layer}, but there are only {len(weights)} weights")
+    fitting.check_layers(config.n_layer, weights)
     theirs = {name.removeprefix(PREFIX): weight for name, weight in weights.items()}
     theirs = {name: weight for name, weight in theirs.items() if not MASK.fullmatch(name)}
-    head, expected = theirs.pop(HEAD, None), shapes(config)
-    for names, what in (
-        (expected.keys() - theirs.keys(), "missing"),
-        (theirs.keys() - expected.keys(), "unexpected"),
-    ):
-        if names:
-            first = ", ".join(sorted(names)[:NAMED])
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            raise UserError(f"the weights {first}{more} are {what}; name a whole GPT2LMHeadModel")
-    for name, shape in expected.items():
-        if theirs[name].shape != shape:
-            raise UserError(
-                f"{name} is of shape {tuple(theirs[name].shape)}, but by config.json it is {shape}"
-            )
-        if not (theirs[name].is_floating_point() and theirs[name].isfinite().all()):
-            raise UserError(f"{name} has values that are no finite numbers; fetch it anew")
+    head = theirs.pop(HEAD, None) if config.tie_weights else None
+    fitting.check(theirs, shapes(config))
     if head is not None and not torch.equal(head, theirs["wte.weight"]):
-        raise UserError(f"{HEAD} is not wte.weight; name a model in which the two are tied")
+        raise UserError(f"{HEAD} is not wte.weight; say {TIED}: false in config.json")
     return theirs
 
 
 def from_gpt2(weights: Mapping[str, Tensor], config: GPTConfig) -> dict[str, Tensor]:
-    """The state dict of our GPT from that of GPT-2: with or without PREFIX, masks and head.
+    """The state dict of our GPT from that of GPT-2: with or without PREFIX, masks and a tied head.
 
     Raises UserError where weights are missing or unexpected, or do not fit `config`.
     """
     theirs = check(weights, config)
-    ours = {**{name: theirs[name] for name in ENDS}, HEAD: theirs["wte.weight"]}
-    for i, kind in itertools.product(range(config.n_layer), KINDS):
+    head = theirs["wte.weight" if config.tie_weights else HEAD]
+    ours = {**{name: theirs[name] for name in theirs if name.startswith(ENDS)}, HEAD: head}
+    for i, kind in itertools.product(range(config.n_layer), kinds(config)):
         for their, our in LAYERS.items():
             ours[f"blocks.{i}.{our}.{kind}"] = theirs[f"h.{i}.{their}.{kind}"].t()
         together = theirs[f"h.{i}.attn.c_attn.{kind}"].t()  # (3 * H * D, C), of biases (3 * H * D)
@@ -172,12 +170,14 @@ def from_gpt2(weights: Mapping[str, Tensor], config: GPTConfig) -> dict[str, Ten
 def to_gpt2(weights: Mapping[str, Tensor], config: GPTConfig) -> dict[str, Tensor]:
     """The state dict of GPT-2 from that of our GPT. Raises UserError unless it is built so."""
     config_to_gpt2(config)
-    theirs = {f"{PREFIX}{name}": weights[name] for name in ENDS}
-    for i, kind in itertools.product(range(config.n_layer), KINDS):
+    theirs = {f"{PREFIX}{name}": w for name, w in weights.items() if name.startswith(ENDS)}
+    for i, kind in itertools.product(range(config.n_layer), kinds(config)):
         for their, our in LAYERS.items():
             weight = weights[f"blocks.{i}.{our}.{kind}"]
             theirs[f"{PREFIX}h.{i}.{their}.{kind}"] = weight.t().contiguous()
         heads = [f"blocks.{i}.attn.heads.{h}" for h in range(config.n_head)]
         parts = [weights[f"{head}.{part}.{kind}"] for part in PARTS for head in heads]
         theirs[f"{PREFIX}h.{i}.attn.c_attn.{kind}"] = torch.cat(parts).t().contiguous()
-    return {**theirs, HEAD: weights["wte.weight"]}
+    every = shapes(dataclasses.replace(config, bias=True)).items()
+    zeros = {f"{PREFIX}{n}": torch.zeros(shape) for n, shape in every if n.endswith(".bias")}
+    return {**zeros, **theirs, HEAD: weights[HEAD]}

@@ -7,7 +7,8 @@ A checkpoint is one file of plain containers and tensors:
     chars        the vocabulary, in the order of its ids
     weights      the state dict of the model
     settings     the sections of the run's Config
-    fingerprint  sha256 of the text
+    fingerprint  sha256 of the text; ELSEWHERE where another program learned from it; empty where
+                 nobody trained the model
     optimizer    what the optimizer remembers
     progress     where the run stands: step, generation, best_loss, ...
     counts       the counts beside the model, as data.counts.pack has them: they hold stretches of
@@ -42,6 +43,7 @@ FORMAT = 4
 READ = (2, 3, 4)  # 3: model has shift, which is 0 in those before; counts; 4: there are teachers
 RUNS = Path("checkpoints")
 LAST, BEST = "last.pt", "best.pt"
+ELSEWHERE = "elsewhere"
 
 
 @dataclass
@@ -108,6 +110,14 @@ def parts(content: Any) -> Iterator[bytes | np.ndarray]:
 
 def load(path: Path) -> Checkpoint:
     """Read the checkpoint at `path`, a file. Never runs code from it. Raises UserError."""
+    return unpack(path, read(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What the file `path` of torch.save holds, whoever wrote it: plain containers and tensors.
+
+    Never runs code from it. Raises UserError.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device could be read for ever
             raise UserError(f"{path} is no ordinary file; {other(path)}")
@@ -122,7 +132,14 @@ def load(path: Path) -> Checkpoint:
             content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes can make it raise anything
         raise UserError(f"{path} is damaged or no checkpoint; {other(path)}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no checkpoint; {other(path)}")
+    return content
+
+
+def unpack(path: Path, content: dict[str, Any]) -> Checkpoint:
+    """The checkpoint that `content` of the file `path` is. Raises UserError."""
+    if not isinstance(content.get("format"), int):
         raise UserError(f"{path} is no checkpoint; {other(path)}")
     if content["format"] not in READ:
         raise UserError(

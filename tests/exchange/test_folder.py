@@ -285,7 +285,7 @@ def test_folders_that_are_no_model(wild: Path, refused: Callable) -> None:
         spoiled(wild, activation_function="relu")
     )
     message = refused(spoiled(wild, n_embd=15))
-    assert "wte.weight is of shape (300, 12), but by config.json it is (300, 15)" in message
+    assert "wte.weight is of shape (300, 12), but by its settings it is (300, 15)" in message
     assert "unexpected" in refused(spoiled(wild, n_layer=1))
     assert "missing" in refused(spoiled(wild, n_layer=3))
 
