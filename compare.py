@@ -30,8 +30,8 @@ from analysis.table import name_wrong, tabulate
 from data.aab import Task
 from data.corpus import Corpus
 from data.rules import RuleTask
+from exchange import models
 from model import GPT
-from system import checkpoint
 from system.checkpoint import RUNS, Checkpoint
 from system.commandline import Parser, bounded, run
 from system.errors import UserError, looked_in
@@ -77,7 +77,7 @@ def trained(path: Path, letters: str, remedy: str, text: Corpus | None = None) -
     """
     if not path.exists():
         raise UserError(f"there is no checkpoint {path}{looked_in(path)}; {remedy}")
-    saved = checkpoint.load(checkpoint.locate(path))
+    saved = models.load(models.locate(path))
     if sorted(saved.chars) != sorted(letters):
         wanted = f"the {len(letters)} of the text" if len(letters) > 9 else " and ".join(letters)
         raise UserError(
@@ -146,7 +146,7 @@ def compare_text(args: argparse.Namespace) -> int:
         order = torch.tensor([column.chars.index(char) for char in chars])
         found.append(on_text.lose(column, order[text.val.long()], window))
     named = on_text.telling(found[0], found[1], on_text.frequency(text.val, chars))
-    path = (args.out or checkpoint.locate(paths[0]).parent) / PICTURE
+    path = (args.out or models.home(paths[0])) / PICTURE
     if args.json:
         content = {"task": args.data, "picture": str(path)}
         print(json.dumps({**content, "models": [dataclasses.asdict(m) for m in found]}, indent=2))
@@ -172,7 +172,7 @@ def command(args: argparse.Namespace) -> int:
     found = [trained(path, task.letters, remedy(args.handmade)) for path in paths]
     columns = [first, *itertools.chain.from_iterable(found), untrained(first)]
     numbers = measure_all(columns, task)
-    path = (args.out or checkpoint.locate(paths[0]).parent) / PICTURE
+    path = (args.out or models.home(paths[0])) / PICTURE
     if args.json:
         content = {"task": task.word or args.handmade, "picture": str(path)}
         content["models"] = [dataclasses.asdict(m) for m in numbers]

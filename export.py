@@ -17,8 +17,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from exchange import models
 from exchange.folder import WEIGHTS, contents
-from system import checkpoint
+from exchange.kinds import needs
 from system.checkpoint import Checkpoint
 from system.commandline import Parser, run
 from system.errors import UserError
@@ -51,7 +52,7 @@ def prepare(folder: Path, *, overwrite: bool) -> None:
 
 def check_trained(path: Path, saved: Checkpoint) -> None:
     """Raise UserError where nobody trained the model: no hand-set one has GPT-2's structure."""
-    if not saved.optimizer:
+    if not saved.fingerprint:
         raise UserError(
             f"{path} was set by hand and is not built as GPT-2 is, whose output shares the "
             "embedding's weights; pass the file itself on, which sample.py --ckpt reads, or export "
@@ -62,8 +63,8 @@ def check_trained(path: Path, saved: Checkpoint) -> None:
 def command(args: argparse.Namespace) -> int:
     """Export as `args` say."""
     forgive_output()
-    path = checkpoint.locate(args.ckpt or None)  # False: --ckpt without a path
-    saved = checkpoint.load(path)
+    path = models.locate(args.ckpt or None)  # False: --ckpt without a path
+    saved = models.load(path)
     check_trained(path, saved)
     files = list(contents(saved))
     prepare(args.to, overwrite=args.overwrite)
@@ -72,6 +73,8 @@ def command(args: argparse.Namespace) -> int:
         write_whole(args.to / name, content)
     with unbroken("stdout"):
         print(f"{path}, step {saved.progress['step']}, written to {args.to}")
+        if said := needs(saved.model):
+            print(said)
         if saved.counts:
             print("the counts stay behind: what was exported is the trained model alone")
     return 0

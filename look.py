@@ -20,13 +20,13 @@ from pathlib import Path
 import handmade
 from data import aab, rules
 from data.tokenizer import CharTokenizer, UnknownCharacters
+from exchange import models
 from model import GPT
 from page.breaks import breaks
 from page.html import page
 from page.shown import Shown, described
 from proof.certificate import assure
 from proof.proof import MOST, count_contexts, prove
-from system import checkpoint
 from system.commandline import Parser, bounded, run
 from system.errors import UserError
 from system.files import write_whole
@@ -37,7 +37,7 @@ def parser() -> Parser:
     """The command line of look.py."""
     p = Parser(prog="look.py", about=__doc__)
     add = p.add_argument
-    newest = "a run folder or file; default: newest"
+    newest = "a run or file, ours or nanoGPT's, or a folder of export.py; default: newest"
     add("--ckpt", nargs="?", const=False, type=Path, metavar="PATH", help=newest)
     names = ", ".join((*handmade.MODELS, handmade.NGRAM, *rules.examples()))
     by_hand = f"weights set by hand: {names}, or a rule file; default: one-head"
@@ -95,23 +95,18 @@ def verdict(model: GPT, chars: str, rule: aab.Rule, shortest: int = 2) -> str:
 
 
 def trained(path: Path | None) -> Shown:
-    """The model of a checkpoint. Raises UserError."""
-    if path is not None and (path / "config.json").is_file():
-        raise UserError(
-            f"{path} is a model of Hugging Face's format, such as GPT-2's, whose tokens are no "
-            "characters; name a checkpoint of train.py"
-        )
-    path = checkpoint.locate(path)
-    saved = checkpoint.load(path)
-    in_run = path.name in (checkpoint.BEST, checkpoint.LAST)
-    label = path.resolve().parent.name if in_run else path.stem
-    about = f"{path}, step {saved.progress['step']:,}."
+    """The model of a checkpoint, or of a folder. Raises UserError."""
+    path = models.locate(path)
+    saved = models.load(path)
+    label, about = models.label(path), f"{path}, step {saved.progress['step']:,}."
+    if path.is_dir():  # which does not say how long it was trained
+        about = f"{path}, read as transformers reads it."
     if saved.counts:
         about += " The counts beside it are left out: this is the trained model alone."
     return Shown(label, about, saved.build(), saved.chars, by_hand=not saved.fingerprint)
 
 
-def models(args: argparse.Namespace) -> list[Shown]:
+def sides(args: argparse.Namespace) -> list[Shown]:
     """The models that `args` name, one or two. Raises UserError."""
     if args.ckpt is not None and args.handmade is not None:
         raise UserError("--ckpt and --handmade exclude each other; name the second with --against")
@@ -141,7 +136,7 @@ def models(args: argparse.Namespace) -> list[Shown]:
 def command(args: argparse.Namespace) -> int:
     """Write the page that `args` ask for."""
     forgive_output()
-    shown = models(args)
+    shown = sides(args)
     tokenizer = CharTokenizer(shown[0].chars)
     prompt = tokenizer.default_prompt if args.prompt is None else args.prompt
     try:
@@ -150,18 +145,18 @@ def command(args: argparse.Namespace) -> int:
     except UnknownCharacters as error:
         raise UserError(f"the prompt has {error} to this model; leave it out") from None
     temperature = 0 if shown[0].by_hand and shown[0].rule is not None else 0.8
-    sides, weights = [], []
+    drawn, weights = [], []
     for each in shown:
         idx = CharTokenizer(each.chars).encode(prompt).long()
         try:
             side, packed = described(each, idx, temperature)
         except ValueError as error:
             raise UserError(f"{each.label}: {error}") from None
-        sides.append(side)
+        drawn.append(side)
         weights.append(packed)
     title = " and ".join(each.label for each in shown)
-    about = [f"{side['label']}: {side['about']}" for side in sides]
-    given = {"sides": sides, "prompt": prompt, "temperature": temperature}
+    about = [f"{side['label']}: {side['about']}" for side in drawn]
+    given = {"sides": drawn, "prompt": prompt, "temperature": temperature}
     text = page(title, about, given, weights)
     write_whole(args.out, text.encode())
     with unbroken("stdout"):

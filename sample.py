@@ -27,8 +27,9 @@ import handmade
 import mixture
 from data import rules
 from data.tokenizer import CharTokenizer, UnknownCharacters
-from exchange import folder
+from exchange import folder, models
 from exchange.bytepairs import BytePairs
+from exchange.kinds import kind_of
 from generate import generate, texts
 from mixture import Mixture
 from model import GPT
@@ -47,7 +48,7 @@ def parser() -> Parser:
     """The command line of sample.py."""
     p = Parser(prog="sample.py", about=__doc__)
     add = p.add_argument_group("what writes").add_argument
-    newest = "a run folder or file; default: newest"
+    newest = "a run or file, ours or nanoGPT's, or a folder of export.py; default: newest"
     add("--ckpt", nargs="?", const=False, type=Path, metavar="PATH", help=newest)
     names = ", ".join((*handmade.MODELS, handmade.NGRAM, *rules.examples()))
     by_hand = f"weights set by hand: {names}, or a rule file; default: one-head"
@@ -57,7 +58,7 @@ def parser() -> Parser:
     add("--data", metavar="NAME", help=counted)
     longest = "longest stretch of characters that it counts; default: 4"
     add("--order", type=bounded(int, 2, 20), metavar="N", help=longest)
-    by_name = "a folder, or a name on the hub; takes requirements-gpt2.txt"
+    by_name = "GPT-2 or Jais2: a folder, or a name on the hub; takes requirements-gpt2.txt"
     add("--gpt2", metavar="NAME", help=by_name)
     add("--trained-alone", action="store_true", help="leave out the counts, if there are any")
     add("--device", choices=device.CHOICES, default="auto", help="where to compute; default: auto")
@@ -164,9 +165,13 @@ def source(args: argparse.Namespace) -> Source:
     given = [f"--{name}" for name in ("ckpt", "handmade", "gpt2") if vars(args)[name] is not None]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} exclude each other; give one")
-    if args.gpt2 is not None:
-        model, tokenizer = folder.load(args.gpt2)
-        what = f"{args.gpt2}, GPT-2 of {model.parameter_count():,} parameters"
+    name = args.gpt2
+    if args.ckpt and folder.is_one(args.ckpt):
+        name = str(args.ckpt)
+    if name is not None:
+        model, tokenizer = folder.load(name, option="--ckpt" if args.ckpt else "--gpt2")
+        kind = kind_of(model.config).name
+        what = f"{name}, {kind} of {model.parameter_count():,} parameters"
         return Source(what, model, tokenizer, "auto")
     if args.save is not None and args.handmade is None:
         raise UserError(f"--save {args.save} keeps a hand-set model; name one with --handmade")
@@ -175,8 +180,8 @@ def source(args: argparse.Namespace) -> Source:
         if args.save is not None:
             checkpoint.save(args.save, saved)
     else:
-        path = checkpoint.locate(args.ckpt or None)  # False: --ckpt without a path
-        saved = checkpoint.load(path)
+        path = models.locate(args.ckpt or None)  # False: --ckpt without a path
+        saved = models.load(path)
         what = f"{path}, step {saved.progress['step']}"
     dtype = config.build(saved.settings).train.dtype
     temperature = 0.8 if args.handmade in (None, handmade.NGRAM) else 0

@@ -23,6 +23,7 @@ from system.checkpoint import Checkpoint
 from tests.helpers.tiny import CHARS, tiny_gpt
 
 FILES = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
+FILES |= {"generation_config.json"}
 SHAPE = {"vocab_size": len(CHARS), "block_size": 34, "n_embd": 12, "head_size": 4, "dropout": 0.1}
 
 
@@ -153,7 +154,7 @@ def test_the_model_comes_last(write: Callable, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(export, "write_whole", note)
     write("--overwrite")
-    assert len(seen) == 4 and seen[-1][0] == "model.safetensors"
+    assert len(seen) == len(FILES) and seen[-1][0] == "model.safetensors"
     assert not any(there for _, there in seen)  # old weights beside a new config.json
 
 
@@ -164,14 +165,21 @@ def test_safetensors_is_not_there(refused: Callable, monkeypatch: pytest.MonkeyP
     assert not Path("out").exists()
 
 
-def test_models_that_are_not_built_as_gpt2(
-    home: Path, saved: Checkpoint, refusal: Callable
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"position": "learned"}, "train one with model.activation=gelu_tanh model.head_size=null"),
+        ({"shift": 0.5}, "no class of transformers has token shift; train a model without it, wi"),
+        ({}, "Jais2 takes an n_embd that n_head divides, which 7 and 3 are not; train one with"),
+    ],
+)
+def test_models_that_are_in_no_class(
+    changes: dict[str, object], sentence: str, home: Path, saved: Checkpoint, refusal: Callable
 ) -> None:
-    checkpoint.save(Path("other.pt"), saved)  # of the default structure, heads of another width
-    message = refusal(export.main, "--ckpt", "other.pt", "--to", "out")
-    needed = "position=learned activation=gelu_tanh bias=true tie_weights=true head_size=null"
-    assert " ".join(f"model.{setting}" for setting in needed.split()) in message
-    assert "or with --config tiny_shakespeare_gpt2.yaml" in message
+    model = tiny_gpt(**changes)
+    other = dataclasses.replace(saved, model=model.config, weights=dict(model.state_dict()))
+    checkpoint.save(Path("other.pt"), other)
+    assert sentence in refusal(export.main, "--ckpt", "other.pt", "--to", "out")
     assert not Path("out").exists()
 
 

@@ -87,7 +87,7 @@ def test_counts_are_left_out_and_that_is_said(
 ) -> None:
     loaded = checkpoint.load(saved)
     loaded.counts, loaded.shares = [{"x": torch.zeros(1)}], [0.5]
-    monkeypatch.setattr(checkpoint, "load", lambda path: loaded)
+    monkeypatch.setattr(look.models, "load", lambda path: loaded)
     out = tmp_path / "page.html"
     assert call(look.main, "--ckpt", saved, "--out", out).status == 0
     assert "The counts beside it are left out" in given(out)["sides"][0]["about"]
@@ -118,7 +118,7 @@ REFUSED = [
     (("--ckpt", "ODD", "--prompt", "ya€"), "the prompt has '€' (U+20AC) not among the"),
     (("--ckpt", "ODD", "--prompt", ""), "--prompt is empty; give at least one character"),
     (("--ckpt", "ODD", "--against", "one-head"), "--against one-head knows 2 characters"),
-    (("--ckpt", "FOLDER"), "is a model of Hugging Face's format"),
+    (("--ckpt", "FOLDER"), "model_type is None; name a model that is gpt2 or jais2"),
     (("--handmade", "--order", "1"), "must be at least 2"),
     (("--handmade", "--order", "4"), "--order go with --handmade ngram; add it"),
 ]

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from data import reading, rules
 from data.reading import RULES
+from exchange import models
 from system import checkpoint, config, lists
 from system.checkpoint import BEST, LAST, RUNS, Checkpoint
 from system.errors import UserError, looked_in
@@ -67,6 +68,11 @@ def find_folder(args: argparse.Namespace, configured: Path | None) -> Path:
 def folder_of(name: str) -> Path:
     """The run folder that `name` is, or is a file in. Raises UserError."""
     path = Path(name)
+    if os.path.exists(name) and models.is_foreign(path):  # noqa: PTH110
+        raise UserError(
+            f"{name} was trained by another program, whose run cannot go on here; start a run "
+            f"with its weights, with train.init_from={shlex.quote(name)}"
+        )
     if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises where a name is too long
         return path
     if not os.path.isfile(name):  # noqa: PTH113

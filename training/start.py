@@ -11,6 +11,7 @@ import torch
 import handmade
 from data import corpus, reading
 from data.corpus import Corpus
+from exchange import models
 from model import GPT
 from system import checkpoint, config, lists
 from system.checkpoint import BEST, LAST, RUNS, Checkpoint
@@ -77,7 +78,7 @@ def find_model(name: str) -> Checkpoint:
     """The model called `name`: of a checkpoint, of a run folder, or handmade:NAME."""
     if name.startswith(handmade.PREFIX):
         return handmade.load(name.removeprefix(handmade.PREFIX))
-    return checkpoint.load(checkpoint.locate(Path(name)))
+    return models.load(models.locate(Path(name)))
 
 
 def newcomers(source: Checkpoint | None, settings: Config) -> str:
