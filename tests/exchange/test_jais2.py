@@ -197,6 +197,15 @@ def test_the_folder(
             found = theirs.generate(**prompt, **settings)
             steps = generate(ours, found[:, :3], SIZE - 3, torch.Generator(), temperature=0)
             assert torch.equal(torch.stack([*steps], dim=1), found[:, 3:])
+    tokenizer.padding_side, tokenizer.pad_token = "left", CHARS[4]
+    prompts = (CHARS[:5], CHARS[4:6])
+    batch = tokenizer(list(prompts), padding=True, return_tensors="pt")
+    found = theirs.generate(**batch, do_sample=False, max_new_tokens=SIZE - 5)
+    assert batch["input_ids"].shape == (2, 5)
+    for prompt, row in zip(prompts, found[:, 5:], strict=True):
+        given = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        steps = generate(ours, given, SIZE - 5, torch.Generator(), temperature=0)
+        assert torch.equal(torch.cat([*steps]), row)
     assert not caplog.records
     assert tokenizer.encode(CHARS) == [*range(len(CHARS))]
     assert tokenizer.decode(range(len(CHARS))) == CHARS
