@@ -18,7 +18,7 @@ from data.grams import Grams, changes
 
 @dataclass
 class Counts:
-    """The grams of one order: codes (n,) int64, sorted, and how often each counts, (n,) int64."""
+    """The grams of one order: codes (n,) int64, sorted, and how often each counts, (n,) int32."""
 
     codes: np.ndarray
     counts: np.ndarray
@@ -55,7 +55,8 @@ def count_without(parts: Set[int], grams: Grams, order: int) -> list[Counts]:
     for shorter, longer in itertools.pairwise(levels):  # a shorter one counts by what is before it
         context = longer.codes // V
         suffix = np.searchsorted(shorter.codes, suffix[context] * V + longer.codes - context * V)
-        shorter.counts = np.bincount(suffix, minlength=len(shorter.codes))
+        before = np.bincount(suffix, minlength=len(shorter.codes))
+        shorter.counts = before.astype(np.int32)
     return levels
 
 
@@ -92,6 +93,6 @@ def unpack(packed: Sequence[dict[str, Tensor]], vocab_size: int) -> list[Counts]
         codes = torch.repeat_interleave(torch.arange(contexts), followers) * vocab_size + last
         if last.min() < 0 or last.max() >= vocab_size or (codes.diff() <= 0).any():
             raise ValueError("the counts are not in order")
-        levels.append(Counts(codes.numpy(), counts.numpy()))
+        levels.append(Counts(codes.numpy(), counts.int().numpy()))
         contexts = len(codes)
     return levels

@@ -110,7 +110,7 @@ class Grams:
                 break
             keys, k = above, k - 1
         first = np.flatnonzero(changes(keys))
-        return keys[first], np.add.reduceat(times, first, dtype=np.int64), k
+        return keys[first], np.add.reduceat(times, first, dtype=np.int32), k
 
 
 def changes(values: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ WORKERS = 2  # NumPy does not hold the interpreter
 SAMPLE, PART = 500_000, 5  # characters counted to foresee the grams, and how many times fewer
 SHARE = 0.75  # of the memory that is free
 STEP = 100_000  # characters
-FIXED, CHARACTER, GRAM = 5e7, 20, 26  # bytes, measured: see docs/training.md
+FIXED, CHARACTER, GRAM = 5e7, 20, 22  # bytes, measured: see docs/training.md
 SORTING, ALL, OTHERS = 4, 2, 1  # of the bar: parts of the time that each takes
 
 
