@@ -1,7 +1,8 @@
-"""Write a trained model as a folder that Hugging Face's transformers can load.
+"""Write a trained model as a folder that Hugging Face's transformers can load, or as ONNX.
 
     python export.py --to my-gpt2                             the newest run
     python export.py --ckpt checkpoints/mine --to my-gpt2     a run, or a file
+    python export.py --as onnx --to mine.onnx                 any model, in one file
 
 The model has to be built as GPT-2 is, as with --config tiny_shakespeare_gpt2.yaml. Then, elsewhere,
 
@@ -17,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from exchange import models
+from exchange import models, onnx
 from exchange.folder import WEIGHTS, contents
 from exchange.kinds import needs
 from system.checkpoint import Checkpoint
@@ -33,8 +34,12 @@ def parser() -> Parser:
     add = p.add_argument
     newest = "a run folder or file; default: newest"
     add("--ckpt", nargs="?", const=False, type=Path, metavar="PATH", help=newest)
-    add("--to", type=Path, metavar="FOLDER", required=True, help="folder to write, new or empty")
-    add("--overwrite", action="store_true", help="write into a folder that is not empty, too")
+    forms = "a folder for transformers, or an ONNX file; default: folder"
+    add("--as", dest="form", choices=("folder", "onnx"), default="folder", help=forms)
+    to = "folder to write, new or empty; with --as onnx, a file"
+    add("--to", type=Path, metavar="PATH", required=True, help=to)
+    over = "write into a folder that is not empty, or over a file, too"
+    add("--overwrite", action="store_true", help=over)
     return p
 
 
@@ -60,20 +65,32 @@ def check_trained(path: Path, saved: Checkpoint) -> None:
         )
 
 
+def to_onnx(saved: Checkpoint, path: Path) -> str:
+    """Write the file `path`, run it, and say what was found. Raises UserError."""
+    about = f"trained for {saved.progress['step']} steps" if saved.optimizer else "set by hand"
+    metadata = {"chars": saved.chars, "block_size": saved.model.block_size, "about": about}
+    return onnx.write(path, saved.build(), metadata)
+
+
 def command(args: argparse.Namespace) -> int:
     """Export as `args` say."""
     forgive_output()
     path = models.locate(args.ckpt or None)  # False: --ckpt without a path
     saved = models.load(path)
-    check_trained(path, saved)
-    files = list(contents(saved))
-    prepare(args.to, overwrite=args.overwrite)
-    for name, content in files:
-        clear_temporary(args.to / name)
-        write_whole(args.to / name, content)
+    if args.form == "onnx":
+        onnx.check_free(args.to, overwrite=args.overwrite)
+        found, said = f"; {to_onnx(saved, args.to)};", ""
+    else:
+        found, said = ",", needs(saved.model)
+        check_trained(path, saved)
+        files = list(contents(saved))
+        prepare(args.to, overwrite=args.overwrite)
+        for name, content in files:
+            clear_temporary(args.to / name)
+            write_whole(args.to / name, content)
     with unbroken("stdout"):
-        print(f"{path}, step {saved.progress['step']}, written to {args.to}")
-        if said := needs(saved.model):
+        print(f"{path}, step {saved.progress['step']}{found} written to {args.to}")
+        if said:
             print(said)
         if saved.counts:
             print("the counts stay behind: what was exported is the trained model alone")

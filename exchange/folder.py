@@ -37,14 +37,14 @@ def is_one(path: Path) -> bool:
     return (path / CONFIG).is_file()
 
 
-def optional(package: str) -> ModuleType:
+def optional(package: str, requirements: str = "requirements-gpt2.txt") -> ModuleType:
     """The module `package`, of which few commands have need. Raises UserError if there is none."""
     try:
         return importlib.import_module(package)
     except ImportError:
         raise UserError(
             f"the package {package.split('.')[0]} is not installed; install it with: "
-            "pip install -r requirements-gpt2.txt"
+            f"pip install -r {requirements}"
         ) from None
 
 

@@ -35,10 +35,15 @@ def telling(path: Path, size: int) -> Iterator[None]:
         ) from error
 
 
-def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> Path:
+def write_whole(
+    path: Path,
+    content: bytes | Callable[[BinaryIO], object],
+    examine: Callable[[Path], object] | None = None,
+) -> Path:
     """Write a temporary file in the folder of `path`, then move it into place.
 
-    `content` is the bytes, or a function that writes them to an open file.
+    content: the bytes, or a function that writes them to an open file
+    examine: it is given the temporary file; where it raises, `path` stays as it is
 
     A reader sees the old file or the whole new one, also after a crash or a power cut.
     Raises Fault where the file cannot be written; the old one is then untouched.
@@ -56,6 +61,9 @@ def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> Pa
                 file.write(content)
                 file.flush()
                 sync(file.fileno())
+        if examine is not None:
+            examine(temporary)
+        with telling(path, len(content)):
             replace(temporary, path)
             sync_folder(path.parent)
     finally:
