@@ -23,6 +23,8 @@ CHARS = ":EMORa\n🙂é"  # a is what TransformerLens tries a tokenizer with
 PAGE = (ROOT / "docs" / "export.md").read_text("utf-8")
 GPT2 = {"position": "learned", "activation": "gelu_tanh", "bias": True, "tie_weights": True}
 
+JAIS2 = {"position": "rotary", "activation": "relu2", "shift": 0.0}
+
 
 def blocks(heading: str) -> list[str]:
     """The Python under a heading of the page, block by block."""
@@ -66,9 +68,22 @@ def greedy(model: GPT) -> str:
     return "ROMEO:" + tokenizer.decode(torch.cat(list(steps)))
 
 
-def test_with_transformers(exported: Callable, capsys: pytest.CaptureFixture) -> None:
-    model = exported("--to", "my-gpt2", **GPT2, n_embd=12, block_size=60)
-    [code] = blocks("Trained weights in a stock class")
+@pytest.mark.parametrize(
+    ("heading", "folder", "structure"),
+    [
+        ("With rotary positions: Jais2", "portable", JAIS2),
+        ("With the structure of GPT-2", "my-gpt2", GPT2),
+    ],
+)
+def test_with_transformers(
+    heading: str,
+    folder: str,
+    structure: dict[str, object],
+    exported: Callable,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    model = exported("--to", folder, **structure, n_embd=12, block_size=60)
+    [code] = blocks(heading)
     assert len(code.splitlines()) == 5
     run([code], "transformers")
     assert capsys.readouterr().out == f"{greedy(model)}\n"
