@@ -22,6 +22,7 @@ from system.checkpoint import Checkpoint
 from system.errors import UserError
 
 CONFIG, WEIGHTS, SHARDS = "config.json", "model.safetensors", "model-*-of-*.safetensors"
+GENERATION = "generation_config.json"
 TOKENIZER = ("tokenizer.json", "vocab.json")  # a folder has at least one of them
 FILES = (CONFIG, WEIGHTS, SHARDS, *TOKENIZER, "merges.txt", "tokenizer_config.json")
 FILES += ("added_tokens.json", "special_tokens_map.json")
@@ -121,19 +122,23 @@ def read_tokenizer(folder: Path, vocab_size: int) -> CharTokenizer | BytePairs:
     raise UserError("its tokenizer is no byte-level BPE; name a model that has GPT-2's")
 
 
+def read(folder: Path) -> tuple[GPT, CharTokenizer | BytePairs]:
+    """GPT-2 and its tokenizer, from a folder. Raises UserError."""
+    config = config_from_gpt2(read_settings(folder))
+    weights = from_gpt2(read_weights(folder), config)
+    tokenizer = read_tokenizer(folder, config.vocab_size)
+    model = GPT(config)
+    model.load_state_dict(weights, strict=True)
+    return model.eval(), tokenizer
+
+
 def load(name: str) -> tuple[GPT, CharTokenizer | BytePairs]:
     """GPT-2 and its tokenizer, from a folder or the hub's model `name`. Raises UserError."""
     try:
         optional("transformers")  # first, before gigabytes are read
-        folder = fetch(name)
-        config = config_from_gpt2(read_settings(folder))
-        weights = from_gpt2(read_weights(folder), config)
-        tokenizer = read_tokenizer(folder, config.vocab_size)
+        return read(fetch(name))
     except UserError as error:
         raise UserError(f"--gpt2 {name}: {error}") from error
-    model = GPT(config)
-    model.load_state_dict(weights, strict=True)
-    return model.eval(), tokenizer
 
 
 def contents(saved: Checkpoint) -> Iterator[tuple[str, bytes]]:
@@ -142,17 +147,28 @@ def contents(saved: Checkpoint) -> Iterator[tuple[str, bytes]]:
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": saved.model.block_size,
+        "model_input_names": ["input_ids", "attention_mask"],  # older ones would add token types
         "clean_up_tokenization_spaces": False,
     }
     for name, content in (
         (CONFIG, config_to_gpt2(saved.model)),
+        (GENERATION, generation()),
         ("tokenizer.json", char_tokenizer(saved.chars)),
         ("tokenizer_config.json", settings),
     ):
         yield name, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
     weights = to_gpt2(saved.weights, saved.model)
-    del weights[HEAD]  # it is wte.weight, by config.json
+    if saved.model.tie_weights:
+        del weights[HEAD]  # it is wte.weight, by config.json
     yield WEIGHTS, save(weights, metadata={"format": "pt"})
+
+
+def generation() -> dict[str, None]:
+    """The content of generation_config.json: no character begins, ends or pads a text.
+
+    transformers leaves a padding character out of a prompt without a mask, wherever it stands.
+    """
+    return {f"{what}_token_id": None for what in ("bos", "eos", "pad")}
 
 
 def char_tokenizer(chars: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """GPT-2, part by part: our GPT with another's names and settings.
 
-A Hugging Face `GPT2LMHeadModel` computes what `GPT` does with learned positions, gelu_tanh, biases
-and a tied head; its weights differ in three ways only:
+A Hugging Face `GPT2LMHeadModel` computes what `GPT` does with learned positions, gelu_tanh and
+biases; the head may be tied or not. Its weights differ in three ways only:
 
     theirs                                ours
     wte wpe ln_f                          wte wpe ln_f
@@ -46,7 +46,6 @@ STRUCTURE = {
     "activation": "gelu_tanh",
     "bias": True,
     "shift": 0.0,
-    "tie_weights": True,
 }
 FIXED = {  # what such a GPT computes; a config.json that lacks one of these means the same
     "activation_function": "gelu_new",
@@ -54,8 +53,8 @@ FIXED = {  # what such a GPT computes; a config.json that lacks one of these mea
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
     "add_cross_attention": False,
-    "tie_word_embeddings": True,
 }
+TIED = "tie_word_embeddings"  # True where a config.json lacks it
 SIZES = {"vocab_size": 50257, "n_layer": 12, "n_head": 12, "n_embd": 768}  # where it says nothing
 NAMED = 5  # weights that are missing or unexpected, in a message
 
@@ -76,8 +75,10 @@ def config_from_gpt2(settings: Mapping[str, Any]) -> GPTConfig:
     sizes = {name: coerce(size, int, name) for name, size in sizes.items()}
     ffn_size = coerce(settings.get("n_inner"), int | None, "n_inner")
     dropout = coerce(settings.get("resid_pdrop", 0.1), float, "resid_pdrop")
+    tied = coerce(settings.get(TIED, True), bool, TIED)
+    more = {"ffn_size": ffn_size, "dropout": dropout, "tie_weights": tied}
     try:
-        return GPTConfig(**sizes, **STRUCTURE, ffn_size=ffn_size, dropout=dropout)
+        return GPTConfig(**sizes, **STRUCTURE, **more)
     except ValueError as error:
         raise UserError(str(error)) from None
 
@@ -101,6 +102,7 @@ def config_to_gpt2(config: GPTConfig) -> dict[str, Any]:
         "n_inner": config.ffn_size,
         **{f"{place}_pdrop": config.dropout for place in ("embd", "attn", "resid")},
         **FIXED,
+        TIED: config.tie_weights,
         "bos_token_id": None,  # left out, they would be GPT-2's own
         "eos_token_id": None,
     }
@@ -119,11 +121,11 @@ def shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
         found |= {f"{norm}.{kind}": (C,) for kind in KINDS}
     for name, shape in matrices.items():
         found |= {f"{name}.weight": shape, f"{name}.bias": shape[1:]}
-    return found
+    return found if config.tie_weights else {**found, HEAD: (config.vocab_size, C)}
 
 
 def check(weights: Mapping[str, Tensor], config: GPTConfig) -> dict[str, Tensor]:
-    """GPT-2's `weights` without PREFIX, masks and head.
+    """GPT-2's `weights` without PREFIX, masks and a head that is tied.
 
     Raises UserError unless they are all there, no others are, and they fit `config`.
     """
@@ -131,7 +133,8 @@ def check(weights: Mapping[str, Tensor], config: GPTConfig) -> dict[str, Tensor]
         raise UserError(f"n_layer is {config.n_layer}, but there are only {len(weights)} weights")
     theirs = {name.removeprefix(PREFIX): weight for name, weight in weights.items()}
     theirs = {name: weight for name, weight in theirs.items() if not MASK.fullmatch(name)}
-    head, expected = theirs.pop(HEAD, None), shapes(config)
+    head = theirs.pop(HEAD, None) if config.tie_weights else None
+    expected = shapes(config)
     for names, what in (
         (expected.keys() - theirs.keys(), "missing"),
         (theirs.keys() - expected.keys(), "unexpected"),
@@ -148,17 +151,18 @@ def check(weights: Mapping[str, Tensor], config: GPTConfig) -> dict[str, Tensor]
         if not (theirs[name].is_floating_point() and theirs[name].isfinite().all()):
             raise UserError(f"{name} has values that are no finite numbers; fetch it anew")
     if head is not None and not torch.equal(head, theirs["wte.weight"]):
-        raise UserError(f"{HEAD} is not wte.weight; name a model in which the two are tied")
+        raise UserError(f"{HEAD} is not wte.weight; say {TIED}: false in config.json")
     return theirs
 
 
 def from_gpt2(weights: Mapping[str, Tensor], config: GPTConfig) -> dict[str, Tensor]:
-    """The state dict of our GPT from that of GPT-2: with or without PREFIX, masks and head.
+    """The state dict of our GPT from that of GPT-2: with or without PREFIX, masks and a tied head.
 
     Raises UserError where weights are missing or unexpected, or do not fit `config`.
     """
     theirs = check(weights, config)
-    ours = {**{name: theirs[name] for name in ENDS}, HEAD: theirs["wte.weight"]}
+    head = theirs["wte.weight" if config.tie_weights else HEAD]
+    ours = {**{name: theirs[name] for name in ENDS}, HEAD: head}
     for i, kind in itertools.product(range(config.n_layer), KINDS):
         for their, our in LAYERS.items():
             ours[f"blocks.{i}.{our}.{kind}"] = theirs[f"h.{i}.{their}.{kind}"].t()
@@ -180,4 +184,4 @@ def to_gpt2(weights: Mapping[str, Tensor], config: GPTConfig) -> dict[str, Tenso
         heads = [f"blocks.{i}.attn.heads.{h}" for h in range(config.n_head)]
         parts = [weights[f"{head}.{part}.{kind}"] for part in PARTS for head in heads]
         theirs[f"{PREFIX}h.{i}.attn.c_attn.{kind}"] = torch.cat(parts).t().contiguous()
-    return {**theirs, HEAD: weights["wte.weight"]}
+    return {**theirs, HEAD: weights[HEAD]}
