@@ -1,10 +1,14 @@
-"""Write a trained model as a folder that Hugging Face's transformers can load, or as ONNX.
+"""Write a model as a folder that Hugging Face's transformers can load, or as an ONNX file.
 
     python export.py --to my-gpt2                             the newest run
     python export.py --ckpt checkpoints/mine --to my-gpt2     a run, or a file
+    python export.py --handmade abc --to abc-gpt2             weights set by hand
+    python export.py --handmade ngram --order 4 --to ngrams   weights made by counting
     python export.py --as onnx --to mine.onnx                 any model, in one file
 
-The model has to be built as GPT-2 is, as with --config tiny_shakespeare_gpt2.yaml. Then, elsewhere,
+For a folder, a trained model needs model.shift=0: it becomes a Jais2, or a GPT-2 where it is built
+as that is, as with --config tiny_shakespeare_gpt2.yaml. One set by hand is made as wide as GPT-2's
+are, and proved again from the files. Then, elsewhere,
 
     AutoTokenizer.from_pretrained("my-gpt2"), AutoModelForCausalLM.from_pretrained("my-gpt2")
 """
@@ -16,24 +20,47 @@ if __name__ == "__main__":
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from exchange import models, onnx
-from exchange.folder import WEIGHTS, contents
+import handmade
+from data import rules
+from data.counts import count
+from data.ngrams import Ngrams
+from data.rules import RuleTask
+from exchange import card, models, onnx
+from exchange.folder import CONFIG, contents, optional, read
 from exchange.kinds import needs
+from model import GPT
+from proof.certificate import assure
+from proof.exported import assure_counts, assure_same, assure_task
+from proof.trial import tried
 from system.checkpoint import Checkpoint
-from system.commandline import Parser, run
+from system.commandline import Parser, bounded, run
 from system.errors import UserError
-from system.files import clear_temporary, write_whole
+from system.files import write_whole
+from system.folders import beside, check_free
 from system.output import forgive_output, unbroken
 
 
 def parser() -> Parser:
     """The command line of export.py."""
     p = Parser(prog="export.py", about=__doc__)
-    add = p.add_argument
+    add = p.add_argument_group("what is exported").add_argument
     newest = "a run folder or file; default: newest"
     add("--ckpt", nargs="?", const=False, type=Path, metavar="PATH", help=newest)
+    names = ", ".join((*handmade.MODELS, handmade.NGRAM, *rules.examples()))
+    add("--handmade", metavar="NAME", help=f"weights set by hand: {names}, or a rule file")
+    counted = f"text that --handmade {handmade.NGRAM} counts; default: tiny_shakespeare"
+    add("--data", metavar="NAME", help=counted)
+    longest = "longest stretch of characters that it counts; default: 4"
+    add("--order", type=bounded(int, 2, 20), metavar="N", help=longest)
+    places = "places of a hand-set model's context; default: as without exporting"
+    add("--window", type=bounded(int, 2, 4096), metavar="N", help=places)
+
+    add = p.add_argument_group("where to").add_argument
     forms = "a folder for transformers, or an ONNX file; default: folder"
     add("--as", dest="form", choices=("folder", "onnx"), default="folder", help=forms)
     to = "folder to write, new or empty; with --as onnx, a file"
@@ -43,57 +70,122 @@ def parser() -> Parser:
     return p
 
 
-def prepare(folder: Path, *, overwrite: bool) -> None:
-    """Raise UserError where `folder` is not to be written to.
+@dataclass
+class Source:
+    """What is exported.
 
-    Weights that are there are removed: they must not be taken for those of another config.json.
+    what: it in a line
+    assure: proves the model that was read back, and says how
+    about: sections of the card
+    notes: more lines for the user
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--to {folder} is no folder; name one, or a path where none is yet")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise UserError(f"--to {folder} is not empty; name another folder, or say --overwrite")
-    (folder / WEIGHTS).unlink(missing_ok=True)
+
+    saved: Checkpoint
+    what: str
+    assure: Callable[[GPT], str]
+    about: list[tuple[str, str]]
+    notes: Sequence[str] = ()
 
 
-def check_trained(path: Path, saved: Checkpoint) -> None:
-    """Raise UserError where nobody trained the model: no hand-set one has GPT-2's structure."""
-    if not saved.fingerprint:
+def trained(args: argparse.Namespace) -> Source:
+    """The trained model that `args` name. Raises UserError where nobody trained it."""
+    path = models.locate(args.ckpt or None)  # False: --ckpt without a path
+    saved = models.load(path)
+    if not saved.fingerprint and args.form == "folder":
         raise UserError(
-            f"{path} was set by hand and is not built as GPT-2 is, whose output shares the "
-            "embedding's weights; pass the file itself on, which sample.py --ckpt reads, or export "
-            "a model that was trained with --config tiny_shakespeare_gpt2.yaml"
+            f"{path} was set by hand, and the rule that an export is proved by is not in it; name "
+            "the model in place of the file, as in: python export.py --handmade abc --to abc-gpt2"
         )
+    what = f"{path}, step {saved.progress['step']}"
+    behind = "the counts stay behind: what was exported is the trained model alone"
+    needed = needs(saved.model) if args.form == "folder" else None
+    notes = [*([needed] if needed else []), *([behind] if saved.counts else [])]
+    return Source(saved, what, partial(assure_same, saved=saved), card.trained(saved), notes)
 
 
-def to_onnx(saved: Checkpoint, path: Path) -> str:
+def by_hand(args: argparse.Namespace) -> Source:
+    """The hand-set model that `args` name, in GPT-2's widths. Raises UserError."""
+    name, window = args.handmade, args.window
+    saved = handmade.load(name, window=window, portable=args.form == "folder")
+    rule = handmade.rule_of(name, window)
+    if rule is None:
+        task = handmade.task_of(name)
+        says, check = task.says, partial(assure_task, task=task, name=name)
+    else:
+        says, check = card.code(rules.write(rule)), partial(assure, rule=rule, name=name)
+    if args.form == "onnx":
+        check = partial(tried, task=handmade.task_of(name) if rule is None else RuleTask(rule))
+    made = f"{name}: a GPT-2 whose weights were set by hand, by a rule. Nobody trained it."
+    return Source(saved, f"{name}, set by hand", check, [("", made), ("The rule", says)])
+
+
+def counted(args: argparse.Namespace) -> Source:
+    """The n-grams that `args` name, in GPT-2's widths. Raises UserError."""
+    dataset, order = args.data or "tiny_shakespeare", args.order or 4
+    window = args.window or handmade.BLOCK_SIZE
+    saved = handmade.load_ngrams(dataset, order, window=window, portable=args.form == "folder")
+    text = handmade.read_text(dataset, window)
+    V = len(saved.chars)
+    counts = Ngrams(count([text.train.numpy()], V, order), vocab_size=V)
+    what = f"{dataset}, counted to order {order}"
+    made = (
+        f"{Path(dataset).name}, counted: every stretch of up to {order} characters, smoothed as by "
+        "Kneser and Ney, as the weights of a GPT-2. Nobody trained it. It holds stretches of the "
+        "text."
+    )
+    return Source(saved, what, partial(assure_counts, counts=counts, ids=text.val), [("", made)])
+
+
+def source(args: argparse.Namespace) -> Source:
+    """What `args` ask to export. Raises UserError."""
+    if args.ckpt is not None and args.handmade is not None:
+        raise UserError("--ckpt and --handmade exclude each other; give one")
+    given = [f"--{name}" for name in ("data", "order") if vars(args)[name] is not None]
+    if given and args.handmade != handmade.NGRAM:
+        raise UserError(f"{' and '.join(given)} go with --handmade {handmade.NGRAM}; add it")
+    if args.window is not None and args.handmade is None:
+        raise UserError("--window goes with --handmade; a trained model keeps its own")
+    if args.handmade is None:
+        return trained(args)
+    return counted(args) if args.handmade == handmade.NGRAM else by_hand(args)
+
+
+def write(chosen: Source, folder: Path) -> str:
+    """Write the model to `folder`, prove it as it is read back, and say how. Raises UserError."""
+    with beside(folder, key=CONFIG) as new:
+        for name, content in contents(chosen.saved):
+            write_whole(new / name, content)
+        proof = chosen.assure(read(new)[0])
+        checked = ("What was checked", f"By the weights as these files have them: {proof}.")
+        text = card.card(chosen.saved, folder.resolve().name, *chosen.about, checked)
+        write_whole(new / card.CARD, text.encode())
+    return proof
+
+
+def to_onnx(chosen: Source, path: Path, *, trained: bool) -> str:
     """Write the file `path`, run it, and say what was found. Raises UserError."""
-    about = f"trained for {saved.progress['step']} steps" if saved.optimizer else "set by hand"
+    saved = chosen.saved
+    about = f"trained for {saved.progress['step']} steps" if trained else chosen.what
     metadata = {"chars": saved.chars, "block_size": saved.model.block_size, "about": about}
-    return onnx.write(path, saved.build(), metadata)
+    prove = None if trained else chosen.assure  # its logits are compared in any case
+    return onnx.write(path, saved.build(), metadata, prove)
 
 
 def command(args: argparse.Namespace) -> int:
     """Export as `args` say."""
     forgive_output()
-    path = models.locate(args.ckpt or None)  # False: --ckpt without a path
-    saved = models.load(path)
     if args.form == "onnx":
         onnx.check_free(args.to, overwrite=args.overwrite)
-        found, said = f"; {to_onnx(saved, args.to)};", ""
+        chosen = source(args)
+        proof = to_onnx(chosen, args.to, trained=args.handmade is None)
     else:
-        found, said = ",", needs(saved.model)
-        check_trained(path, saved)
-        files = list(contents(saved))
-        prepare(args.to, overwrite=args.overwrite)
-        for name, content in files:
-            clear_temporary(args.to / name)
-            write_whole(args.to / name, content)
+        check_free(args.to, overwrite=args.overwrite)
+        for package in ("transformers", "safetensors.torch"):
+            optional(package)
+        chosen = source(args)
+        proof = write(chosen, args.to)
     with unbroken("stdout"):
-        print(f"{path}, step {saved.progress['step']}{found} written to {args.to}")
-        if said:
-            print(said)
-        if saved.counts:
-            print("the counts stay behind: what was exported is the trained model alone")
+        print(f"{chosen.what}; {proof}; written to {args.to}", *chosen.notes, sep="\n")
     return 0
 
 

@@ -46,11 +46,13 @@ def both(context: str) -> str:
 class Task:
     """A text, which is `word` repeated for ever, and a rule that continues it.
 
-    `data.rules.RuleTask` is one, too, whose text is not repeated and has no word.
+    says is the rule in words. `data.rules.RuleTask` is one, too, whose text is not repeated and has
+    no word.
     """
 
     word: str
     rule: Rule
+    says: str = ""
     letters = LETTERS
     endings = ("aa", "ab", "ba", "bb")  # of contexts, by which what a head does is told
 
@@ -83,4 +85,11 @@ class Task:
         return [c for c in candidates if c not in occurs and {c[1:], c[:-1]} <= occurs]
 
 
-AAB = Task("aab", rule)
+AAB = Task("aab", rule, "`b` follows where the text ends in `aa`, and `a` otherwise.")
+ALIKE = "`b` follows where the last character and the one three places before it are both `a`"
+THIRD_BACK = Task(
+    "aabab", third_back, f"{ALIKE}, or where there are only two or three and all are; else `a`."
+)
+BOTH = Task(
+    "aabab", both, f"{ALIKE}, or where there are only two or three and the last two are; else `a`."
+)

@@ -12,6 +12,7 @@ character the last time it came, or that character where it is new. `handmade` t
 weights.
 """
 
+import dataclasses
 import os
 import random
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from system.errors import UserError, looked_in
 Compiled = Literal["gelu_tanh", "relu2"]  # the activations in which a unit can be switched on
 EXAMPLES = config.CONFIGS / "rules"
 LENGTH, SEED = 60_000, 1  # of the text that a rule writes to be learned
+NAMED = {'"': '\\"', "\\": "\\\\", "\\U0000000a": "\\n", "\\U00000009": "\\t"}
 KEYS = ("chars", "block_size", "default", "rules", "copy", "activation")
 
 
@@ -184,6 +186,33 @@ def read(name: str) -> Rule:
     except (ValueError, config.ConfigError) as error:
         said = str(error).removeprefix(f"{path}: ")
         raise UserError(said if said.startswith(str(path)) else f"{path}: {said}") from None
+
+
+def within(rule: Rule, window: int) -> Rule:
+    """The same rule for a window of so many places. Raises UserError where a pattern is longer."""
+    if isinstance(rule, Suffixes) and window < rule.longest:
+        raise UserError(
+            f"a window of {window} is shorter than the longest pattern of the rule, of "
+            f"{rule.longest} characters; take {rule.longest} or more"
+        )
+    return dataclasses.replace(rule, block_size=window)
+
+
+def quoted(text: str) -> str:
+    """A text between quotation marks, as both YAML and Python read it."""
+    plain = (char if char.isprintable() else f"\\U{ord(char):08x}" for char in text)
+    return '"' + "".join(NAMED.get(char, char) for char in plain) + '"'
+
+
+def write(rule: Rule) -> str:
+    """The content of a file with this rule."""
+    lines = [f"chars: {quoted(rule.chars)}", f"block_size: {rule.block_size}"]
+    if isinstance(rule, Copying):
+        return "\n".join([*lines, "copy: 1", ""])
+    lines += [f"default: {quoted(rule.default)}", "rules:"]
+    lines += [f"  {quoted(pattern)}: {quoted(answer)}" for pattern, answer in rule.rules.items()]
+    lines += [f"activation: {rule.activation}"] if rule.activation != "relu2" else []
+    return "\n".join([*lines, ""])
 
 
 def parse(content: dict[str, Any]) -> Rule:

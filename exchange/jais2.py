@@ -98,8 +98,8 @@ def config_to_jais2(config: GPTConfig) -> dict[str, Any]:
     if config.shift and config.position == "rotary":
         raise UserError(
             "no class of transformers has token shift; train a model without it, with "
-            "model.shift=0 (a validation loss of XX in place of XX at the shipped settings), or "
-            "export this one as it is with --as onnx"
+            "model.shift=0 (val_loss 1.399 and, trained alone, 1.424 at the shipped settings, in "
+            "place of 1.383 and 1.401), or export this one as it is with --as onnx"
         )
     wrong = [name for name, value in STRUCTURE.items() if getattr(config, name) != value]
     if wrong:

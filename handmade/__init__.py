@@ -1,5 +1,6 @@
 """The models whose weights are set by hand, by their names, and what each is to do."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 
 from data import aab, corpus, rules
 from data.corpus import Corpus
-from data.rules import Copying, Rule, RuleTask
+from data.rules import Copying, Rule, RuleTask, Suffixes
 from handmade.copying import columns_of as copying_columns
 from handmade.copying import compile_copying
 from handmade.ngram import BLOCK_SIZE, compile_ngrams
@@ -15,40 +16,47 @@ from handmade.parts import Handmade
 from handmade.published import new_head, one_head, two_head
 from handmade.suffixes import columns_of as suffixes_columns
 from handmade.suffixes import compile_suffixes, telling
+from handmade.widen import widen
 from system import config
 from system.checkpoint import Checkpoint
 from system.errors import UserError
 from system.settings import DataConfig
 
 PREFIX = "handmade:"  # of a hand-set model's name, where a path could stand too
+GPT2 = "gelu_tanh"  # its activation
 
-MODELS: dict[str, tuple[Callable[[], Handmade], aab.Task]] = {
+MODELS: dict[str, tuple[Callable[..., Handmade], aab.Task]] = {
     "one-head": (one_head, aab.AAB),
-    "new-head": (new_head, aab.Task("aabab", aab.third_back)),
-    "two-head": (two_head, aab.Task("aabab", aab.both)),
+    "new-head": (new_head, aab.THIRD_BACK),
+    "two-head": (two_head, aab.BOTH),
 }
 
 
 NGRAM = "ngram"  # the name of the model that is made of a text's counts
 
 
-def read_text(dataset: str) -> Corpus:
+def read_text(dataset: str, window: int = BLOCK_SIZE) -> Corpus:
     """The text whose n-grams become a model. Raises UserError."""
     place, scratch = torch.device("cpu"), Path(".ids.ngram.bin")
-    return corpus.load(DataConfig(dataset), BLOCK_SIZE, place, chars=None, scratch=scratch)
+    return corpus.load(DataConfig(dataset), window, place, chars=None, scratch=scratch)
 
 
-def load_ngrams(dataset: str, order: int) -> Checkpoint:
-    """The n-grams of the training split of `dataset` as a model. Raises UserError."""
-    text = read_text(dataset)
+def load_ngrams(
+    dataset: str, order: int, *, window: int = BLOCK_SIZE, portable: bool = False
+) -> Checkpoint:
+    """The n-grams of the training split of `dataset` as a model; portable as in `load`.
+
+    Raises UserError.
+    """
+    text = read_text(dataset, window)
+    activation = GPT2 if portable else "relu2"
     try:
-        model, chars, weights = compile_ngrams(text.train, text.tokenizer.chars, order)
+        made = compile_ngrams(text.train, text.tokenizer.chars, order, window, activation)
+        made = widen(made) if portable else made
     except ValueError as error:
         raise UserError(f"--handmade {NGRAM}: {error}") from None
     settings = {"data": {"dataset": dataset}, "train": {"dtype": "float32"}}
-    return Checkpoint(
-        model, chars, weights, settings, text.fingerprint, optimizer=[], progress={"step": 0}
-    )
+    return Checkpoint(*made, settings, text.fingerprint, optimizer=[], progress={"step": 0})
 
 
 def compiled(rule: Rule) -> Handmade:
@@ -56,18 +64,20 @@ def compiled(rule: Rule) -> Handmade:
     return compile_copying(rule) if isinstance(rule, Copying) else compile_suffixes(rule)
 
 
-def rule_of(name: str) -> Rule | None:
-    """The rule in the file `name`; None where `name` is a published model. Raises UserError."""
+def rule_of(name: str, window: int | None = None) -> Rule | None:
+    """The rule in the file `name`, for another window where one is given; None where `name` is a
+    published model. Raises UserError."""
     if name in MODELS:
         return None
     try:
-        return rules.read(name)
+        rule = rules.read(name)
     except UserError as error:
         there = ", ".join((*MODELS, *rules.examples()))
         wanted = f"there is no hand-set model {config.show(name)}"
         message = f"{wanted}; there are {there}, or give a rule file"
         absent = "there is no rule file" in str(error) and not rules.is_path(name)
         raise UserError(message if absent else str(error)) from None
+    return rule if window is None else rules.within(rule, window)
 
 
 def task_of(name: str) -> aab.Task | RuleTask:
@@ -76,18 +86,24 @@ def task_of(name: str) -> aab.Task | RuleTask:
     return MODELS[name][1] if rule is None else RuleTask(rule)
 
 
-def load(name: str) -> Checkpoint:
+def load(name: str, *, window: int | None = None, portable: bool = False) -> Checkpoint:
     """The hand-set model called `name`, or of the rule file `name`, as what a checkpoint gives.
+
+    window: places of the context, where not those that the model or the rule has
+    portable: whether it is to have the activation and the widths of GPT-2
 
     Raises UserError.
     """
-    rule = rule_of(name)
+    rule, sizes = rule_of(name, window), () if window is None else (window,)
+    if portable and isinstance(rule, Suffixes):
+        rule = dataclasses.replace(rule, activation=GPT2)
     try:
-        model, chars, weights = MODELS[name][0]() if rule is None else compiled(rule)
+        made = MODELS[name][0](*sizes) if rule is None else compiled(rule)
+        made = widen(made) if portable else made
     except ValueError as error:
         raise UserError(f"{name}: {error}") from None
     settings = {"train": {"dtype": "float32"}}  # such large logits are exact in no other
-    return Checkpoint(model, chars, weights, settings, "", optimizer=[], progress={"step": 0})
+    return Checkpoint(*made, settings, "", optimizer=[], progress={"step": 0})
 
 
 def legend(name: str) -> tuple[list[str], list[str] | None]:

@@ -63,6 +63,7 @@ def structure(rule: Copying) -> GPTConfig:
         ffn_size=1,
         bias=True,
         position="learned",
+        activation="gelu_tanh",  # of units that add nothing: GPT-2's, so that it can be exported
     )
     check_size(config)
     return config
@@ -84,7 +85,7 @@ def compile_copying(rule: Copying) -> Handmade:
     weights[f"{head}.query.weight"][asked, columns["tok"]] = match * math.sqrt(D)
     weights[f"{head}.query.bias"][V] = SHARP * math.sqrt(D)
     weights[f"{head}.key.weight"][asked, columns["prev"]] = 1
-    weights[f"{head}.key.weight"][V, columns["place"]] = torch.arange(T).float()
+    weights[f"{head}.key.weight"][V, columns["place"]] = torch.arange(float(T))
     weights[f"{head}.value.weight"][range(V), columns["tok"]] = 1
     weights["blocks.1.attn.proj.weight"][columns["out"], range(V)] = 1
 

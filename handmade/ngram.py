@@ -41,6 +41,7 @@ from handmade.parts import (
     one_layer,
     reading,
 )
+from model import Activation
 
 ANCHOR = 2.0**16
 BLOCK_SIZE = 64  # places of the window
@@ -89,7 +90,13 @@ def distributions(counts: Ngrams) -> Iterator[tuple[Tensor, Tensor]]:
             yield characters, longer.log() - shorter.log()
 
 
-def compile_ngrams(ids: Tensor, chars: str, order: int, block_size: int = BLOCK_SIZE) -> Handmade:
+def compile_ngrams(
+    ids: Tensor,
+    chars: str,
+    order: int,
+    block_size: int = BLOCK_SIZE,
+    activation: Activation = "relu2",
+) -> Handmade:
     """The model of the n-grams of ids (N,), of up to `order` characters: (GPTConfig, chars,
     state_dict).
 
@@ -112,11 +119,12 @@ def compile_ngrams(ids: Tensor, chars: str, order: int, block_size: int = BLOCK_
     counts, longest = Ngrams(levels, vocab_size=V), order - 1
     units = sum(len(level.codes) for level in levels[:-1])
     columns = columns_of(V, T, longest)
-    config = one_layer(columns, units)
+    config = one_layer(columns, units, activation)
     weights = reading(config, columns)
 
     up, down = (weights[f"blocks.0.ffwd.{part}.weight"] for part in ("up", "down"))
-    bias, gain, first = weights["blocks.0.ffwd.up.bias"], GAIN[config.activation], 0
+    bias, gain, first = weights["blocks.0.ffwd.up.bias"], GAIN[activation], 0
+    out = columns["out"]
     slots = torch.tensor([columns["tok"][0], *(columns[f"back{j}"][0] for j in range(1, longest))])
     for characters, adds in distributions(counts):
         N, k = characters.shape
@@ -124,12 +132,12 @@ def compile_ngrams(ids: Tensor, chars: str, order: int, block_size: int = BLOCK_
         up[rows[:, None], slots[:k] + characters.flip(1)] = gain
         up[first : first + N, columns["place"][: k - 1]] = -gain
         bias[first : first + N] = -gain * (k - 0.5)
-        down[columns["out"].start : columns["out"].stop, first : first + N] = adds.T / ON["relu2"]
+        down[out.start : out.stop, first : first + N] = adds.T / ON[activation]
         first += N
 
     always = weights["blocks.0.ffwd.down.bias"]
-    always[columns["out"]] = counts.whole[counts.starts[0]].log()  # after nothing
+    always[out] = counts.whole[counts.starts[0]].log()  # after nothing
     always[columns["anchors"]] = torch.tensor([ANCHOR, -ANCHOR])
     neutral(weights, "ln_f", mean=0, variance=2 * ANCHOR**2 / config.n_embd)
-    weights["lm_head.weight"][range(V), columns["out"]] = 1
+    weights["lm_head.weight"][range(V), out] = 1
     return config, chars, weights

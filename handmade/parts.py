@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from model import GPT, Activation, GPTConfig
+from system.checkpoint import ShapesOnly
 
 Weights = dict[str, Tensor]
 Handmade = tuple[GPTConfig, str, Weights]
@@ -54,14 +55,14 @@ class Columns:
 
 def blank(config: GPTConfig) -> Weights:
     """The weights of a model that is all zeros."""
-    with torch.device("meta"):  # no first weights are drawn
+    with torch.device("meta"), ShapesOnly():  # no first weights are drawn
         names = GPT(config).state_dict()
     return {name: torch.zeros(weight.shape) for name, weight in names.items()}
 
 
 def check_size(config: GPTConfig) -> None:
     """Raise ValueError, before it is built, when a model would be too large."""
-    with torch.device("meta"):
+    with torch.device("meta"), ShapesOnly():
         size = GPT(config).parameter_count()
     if size > MOST_WEIGHTS:
         raise ValueError(

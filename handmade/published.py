@@ -45,7 +45,7 @@ from handmade.parts import Handmade, Weights, blank, neutral
 from model import GPTConfig
 
 ANCHOR = 2.0**22
-HEAD_SIZE = 8
+HEAD_SIZE = 8  # or more, where there are more places to ask for
 
 
 @dataclass
@@ -67,7 +67,7 @@ def own_and_back(distance: int, block_size: int) -> list[list[int]]:
     return [[t - distance, t] if t >= distance else [] for t in range(block_size)]
 
 
-def one_head() -> Handmade:
+def one_head(block_size: int = 5) -> Handmade:
     """Continues aab: the last two places are asked for, and b follows where both are a.
 
     Returns (GPTConfig, chars, state_dict). After theia vogel, "I made a transformer by hand (no
@@ -75,20 +75,21 @@ def one_head() -> Handmade:
     there is 1024, of which float32 would make unequal shares if a LayerNorm before it rounded two
     rows differently; exp(-24) is small enough.
     """
-    return assemble(5, [Plan(own_and_back(1, 5), sharpness=24, write=1024)], bias=1024)
+    plan = Plan(own_and_back(1, block_size), sharpness=24, write=1024)
+    return assemble(block_size, [plan], bias=1024)
 
 
-def new_head() -> Handmade:
+def new_head(block_size: int = 6) -> Handmade:
     """b follows where the current character and the one three places back are a.
 
     Returns (GPTConfig, chars, state_dict). After
     https://github.com/wjessup/handmade-transformer, new-head.py, where no score is divided by
     sqrt(D). The first three places have no third before them; they ask for nothing and take all.
     """
-    return assemble(6, [Plan(own_and_back(3, 6), sharpness=8, write=8)], bias=8)
+    return assemble(block_size, [Plan(own_and_back(3, block_size), sharpness=8, write=8)], bias=8)
 
 
-def two_head() -> Handmade:
+def two_head(block_size: int = 6) -> Handmade:
     """Both rules at once, each in a head of its own: what the heads write is added up.
 
     Returns (GPTConfig, chars, state_dict). Two heads of 8 make attention 16 wide, which is not the
@@ -96,10 +97,10 @@ def two_head() -> Handmade:
     bias of 8 once per head. The second head writes 9 and so decides where the heads disagree.
     """
     heads = [
-        Plan(own_and_back(1, 6), sharpness=8, write=8),
-        Plan(own_and_back(3, 6), sharpness=8, write=9),
+        Plan(own_and_back(1, block_size), sharpness=8, write=8),
+        Plan(own_and_back(3, block_size), sharpness=8, write=9),
     ]
-    return assemble(6, heads, bias=16)
+    return assemble(block_size, heads, bias=16)
 
 
 def assemble(block_size: int, heads: list[Plan], bias: float) -> Handmade:
@@ -112,7 +113,7 @@ def assemble(block_size: int, heads: list[Plan], bias: float) -> Handmade:
         n_layer=1,
         n_head=len(heads),
         n_embd=block_size + 5,
-        head_size=HEAD_SIZE,
+        head_size=max(HEAD_SIZE, block_size),
         bias=True,
         position="learned",
         activation="gelu_tanh",
@@ -127,7 +128,7 @@ def assemble(block_size: int, heads: list[Plan], bias: float) -> Handmade:
     proj, proj_bias = (weights[f"blocks.0.attn.proj.{part}"] for part in ("weight", "bias"))
     for h, plan in enumerate(heads):
         set_head(weights, f"blocks.0.attn.heads.{h}", plan, a=a, b=b)
-        value = (h + 1) * HEAD_SIZE - 1  # where proj finds the head's last channel
+        value = (h + 1) * config.head_size - 1  # where proj finds the head's last channel
         proj[a, value], proj[b, value] = -plan.write, plan.write
     proj_bias[a], proj_bias[plus], proj_bias[minus] = bias, ANCHOR, -ANCHOR
 
@@ -140,8 +141,9 @@ def assemble(block_size: int, heads: list[Plan], bias: float) -> Handmade:
 
 def set_head(weights: Weights, name: str, plan: Plan, *, a: int, b: int) -> None:
     """Query and key as `plan` asks; +1 for a and -1 for b in the last channel of the value."""
+    query = weights[f"{name}.query.weight"]
     for t, asked in enumerate(plan.asks):
-        weights[f"{name}.query.weight"][asked, t] = plan.sharpness * math.sqrt(HEAD_SIZE)
+        query[asked, t] = plan.sharpness * math.sqrt(len(query))
         weights[f"{name}.key.weight"][t, t] = 1
     weights[f"{name}.value.weight"][-1, [a, b]] = torch.tensor([1.0, -1.0])
 

@@ -27,6 +27,11 @@ def rounding(n: int) -> float:
     return n * UNIT / (1 - n * UNIT)
 
 
+def terms(matrix: Tensor) -> int:
+    """The most products that a row of matrix (N, n) makes: zeros are added without rounding."""
+    return (matrix != 0).sum(dim=1).max().item()
+
+
 @dataclass
 class Stream:
     """What the columns of every row hold: a one-hot for each name in `slots`, and zeros.
@@ -78,12 +83,15 @@ class Stream:
         """How far matrix (N, C) times a row may be off, (N,)."""
         size = matrix.abs()
         made = self.weigh(size)
-        return made + rounding(size.shape[1] + 1) * (self.most(size) + made)
+        return made + rounding(terms(size) + 1) * (self.most(size) + made)
 
 
 def embedded(model: GPT, columns: Columns) -> Stream:
-    """The stream in front of the first block: every character at every place."""
-    off = torch.zeros(columns.total, dtype=torch.float64)
+    """The stream in front of the first block: every character at every place.
+
+    The model may have more columns than are named, which should hold zeros.
+    """
+    off = torch.zeros(model.config.n_embd, dtype=torch.float64)
     for table, slot in ((model.wte.weight, "tok"), (model.wpe.weight, "place")):
         wanted = torch.zeros_like(table)
         wanted[range(len(table)), columns[slot]] = 1
@@ -111,7 +119,8 @@ class Scores:
         of_asked = self.widest(stream.weigh(size[:, :-1])[None])  # what its `off` makes of a score
         of_asking = self.widest(stream.weigh(size.T[:, :-1])[None])
         total = of_asked + of_asking + most @ size[:-1, :-1] @ most
-        n = 2 * size.shape[0] + len(query) + 8
+        channels = ((query != 0).any(dim=1) & (key != 0).any(dim=1)).sum().item()
+        n = terms(query) + terms(key) + channels + 8
         self.off = (total + rounding(n) * (largest + total)).item()
 
     def widest(self, size: Tensor) -> Tensor:
@@ -152,7 +161,7 @@ def attended(block: Block, stream: Stream, targets: list[str], astray: list[floa
         wrong = torch.maximum(normed.most(apart) + bias, -(normed.least(apart) + bias))
         size = weight.abs() @ head.value.weight.abs()
         largest = normed.most(size) + normed.weigh(size) + weight.abs() @ head.value.bias.abs()
-        rounded = rounding(size.shape[1] + proj.weight.shape[1] + 4) * largest
+        rounded = rounding(terms(head.value.weight) + terms(proj.weight) + 4) * largest
         itself = size[to, tok] * normed.off[:, tok]  # (2, V): a column that is copied from one
         size[to, tok] = 0
         off = off + wrong + normed.weigh(size) + rounded + 2 * share * largest

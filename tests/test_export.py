@@ -23,7 +23,8 @@ from system.checkpoint import Checkpoint
 from tests.helpers.tiny import CHARS, tiny_gpt
 
 FILES = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
-FILES |= {"generation_config.json"}
+FILES |= {"generation_config.json", "README.md"}
+SAME = "logits within 0e+00 of the checkpoint's"
 SHAPE = {"vocab_size": len(CHARS), "block_size": 34, "n_embd": 12, "head_size": 4, "dropout": 0.1}
 
 
@@ -56,7 +57,7 @@ def contents(folder: str) -> dict[str, bytes]:
 
 
 def test_the_folder(write: Callable) -> None:
-    assert write() == (0, "model.pt, step 3, written to out\n", "")
+    assert write() == (0, f"model.pt, step 3; {SAME}; written to out\n", "")
     assert contents("out").keys() == FILES
 
 
@@ -127,7 +128,8 @@ def test_the_newest_run(trained: Checkpoint, call: Callable, refusal: Callable) 
     checkpoint.save(Path("checkpoints/mine/best.pt"), trained)
     for i, argv in enumerate(([], ["--ckpt"], ["--ckpt", "checkpoints/mine"])):
         ended = call(export.main, *argv, "--to", f"out{i}")
-        assert ended.out == f"checkpoints/mine/best.pt, step 3, written to out{i}\n"
+        assert ended.out == f"checkpoints/mine/best.pt, step 3; {SAME}; written to out{i}\n"
+        Path(f"out{i}/README.md").unlink()  # which has the name of the folder
     assert contents("out0") == contents("out1") == contents("out2")
 
 
@@ -145,17 +147,33 @@ def test_a_folder_that_is_not_empty(write: Callable, refused: Callable) -> None:
     assert "--to" in refused()
 
 
-def test_the_model_comes_last(write: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    write()
-    seen = []
+def test_a_head_of_its_own(home: Path, trained: Checkpoint, call: Callable) -> None:
+    """Untied, and read back by sample.py as well."""
+    untied = tiny_gpt(seed=6, **{**dataclasses.asdict(trained.model), "tie_weights": False})
+    kept = dataclasses.replace(trained, model=untied.config, weights=dict(untied.state_dict()))
+    checkpoint.save(Path("untied.pt"), kept)
+    assert call(export.main, "--ckpt", "untied.pt", "--to", "out").status == 0
+    theirs = AutoModelForCausalLM.from_pretrained("out")
+    assert not torch.equal(theirs.lm_head.weight, theirs.transformer.wte.weight)
+    with torch.no_grad():
+        logits = theirs(random(2, 34)).logits
+        torch.testing.assert_close(logits, kept.build()(random(2, 34)), rtol=0, atol=1e-5)
+    ours = call(sample.main, "--ckpt", "untied.pt", "--device", "cpu").out
+    assert call(sample.main, "--gpt2", "out", "--device", "cpu").out == ours
 
-    def note(path: Path, content: bytes) -> None:
-        seen.append((path.name, (path.parent / "model.safetensors").exists()))
 
-    monkeypatch.setattr(export, "write_whole", note)
-    write("--overwrite")
-    assert len(seen) == len(FILES) and seen[-1][0] == "model.safetensors"
-    assert not any(there for _, there in seen)  # old weights beside a new config.json
+def test_the_card_of_a_trained_model(write: Callable, trained: Checkpoint) -> None:
+    counts = [{"codes": torch.arange(3)}]
+    settings = {"data": {"dataset": ["/home/me/plays.txt", "b.txt"]}, "optim": {"beta2": 0.95}}
+    progress = {"step": 1234, "best_loss": 1.5}
+    more = {"settings": settings, "progress": progress, "counts": counts, "shares": [0.5]}
+    checkpoint.save(Path("model.pt"), dataclasses.replace(trained, **more))
+    assert write().out.endswith("the trained model alone\n")
+    card = Path("out/README.md").read_text("utf-8")
+    assert "trained on plays.txt, b.txt: 1,234 steps, `val_loss` 1.5000 nats per character" in card
+    assert "together with its counts" in card and "/home" not in card
+    assert "What the optimizer remembers, the counts beside it" in card
+    assert "    optim.beta2=0.95\n" in card and SAME in card
 
 
 def test_safetensors_is_not_there(refused: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,13 +203,11 @@ def test_models_that_are_in_no_class(
 
 @pytest.mark.parametrize("name", ["one-head", "two-head", "abc", "copy"])
 def test_what_was_set_by_hand(name: str, home: Path, refusal: Callable) -> None:
-    """Nothing that can be trained would make it GPT-2's."""
-    saved = handmade.load(name)
-    assert not saved.model.tie_weights
-    checkpoint.save(Path("by_hand.pt"), saved)
+    """What it should do is not in the file, so there would be no proof."""
+    checkpoint.save(Path("by_hand.pt"), handmade.load(name))
     message = refusal(export.main, "--ckpt", "by_hand.pt", "--to", "out")
-    assert "by_hand.pt was set by hand and is not built as GPT-2 is" in message
-    assert "sample.py --ckpt" in message and "--config tiny_shakespeare_gpt2.yaml" in message
+    assert "by_hand.pt was set by hand, and the rule that an export is proved by is not" in message
+    assert "python export.py --handmade abc --to abc-gpt2" in message
     assert not Path("out").exists()
 
 

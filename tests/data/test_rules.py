@@ -1,5 +1,6 @@
 """Rules and their files: the answers against plain searches, every refusal, the text they write."""
 
+import ast
 import random
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from data import rules
 from data.rules import Copying, Suffixes
 from system.errors import UserError
+from tests.helpers import tiny
+from tests.helpers.rules import draw_rule
 
 FILE = "chars: abc\nblock_size: 8\ndefault: a\nrules:\n  aabaab: c\n  aa: b\n"
 
@@ -143,3 +146,27 @@ def test_the_text_of_a_rule(rule: rules.Rule) -> None:
         for place in range(start + size, start + period):
             assert text[place] == rule.answer(text[max(0, place - size) : place])
     assert rules.text(rule, length=50, seed=3) == text[:50] != rules.text(rule, 50, seed=4)
+
+
+CHARS = tiny.CHARS.replace("\0", "")  # which is no text in YAML
+RNG = random.Random(4)
+DRAWN = [
+    *(draw_rule(RNG) for _ in range(30)),
+    Copying(CHARS, 9),
+    Suffixes(CHARS, 9, "\\", {CHARS[4:9]: "\ufeff"}),
+]
+
+
+def test_what_is_written_reads_as_the_same_rule(tmp_path: Path) -> None:
+    for rule in DRAWN:
+        (tmp_path / "rule.yaml").write_text(rules.write(rule), "utf-8")
+        assert rules.read(str(tmp_path / "rule.yaml")) == rule
+        assert ast.literal_eval(rules.quoted(rule.chars)) == rule.chars
+
+
+def test_the_same_rule_in_another_window() -> None:
+    rule = Suffixes("ab", 8, "a", {"aab": "b"})
+    assert rules.within(rule, 3) == Suffixes("ab", 3, "a", {"aab": "b"})
+    assert rules.within(Copying("ab", 8), 2) == Copying("ab", 2)
+    with pytest.raises(UserError, match=r"window of 2 is shorter than .* of 3 .*; take 3 or more"):
+        rules.within(rule, 2)

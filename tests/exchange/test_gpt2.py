@@ -113,6 +113,23 @@ def test_there_and_back_is_exact(dtype: torch.dtype) -> None:
     assert all(torch.equal(back[name], weight) for name, weight in model.state_dict().items())
 
 
+@torch.no_grad()
+def test_a_head_that_is_not_tied() -> None:
+    theirs = reference(tie_word_embeddings=False)
+    assert not torch.equal(theirs.lm_head.weight, theirs.transformer.wte.weight)
+    model = ours(theirs)
+    assert not model.config.tie_weights
+    idx = torch.randint(V, (B, SIZE), generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(model(idx), theirs(idx).logits, rtol=0, atol=1e-5)
+    weights, config = to_gpt2(model.state_dict(), model.config), model.config
+    assert weights.keys() == theirs.state_dict().keys()
+    assert all(torch.equal(weights[name], w) for name, w in theirs.state_dict().items())
+    assert config_from_gpt2(config_to_gpt2(config)) == config
+    del weights["lm_head.weight"]
+    with pytest.raises(UserError, match=r"the weights lm_head\.weight are missing"):
+        from_gpt2(weights, config)
+
+
 def greedy(model: GPT, idx: Tensor, count: int) -> Tensor:
     """The likeliest ids after idx (B, T), each from the whole context anew: (B, T + count)."""
     for _ in range(count):
@@ -237,6 +254,7 @@ def test_settings_that_are_left_out_are_those_of_gpt2() -> None:
         ({"scale_attn_weights": False}, "scale_attn_weights is False; .* with True"),
         ({"scale_attn_by_inverse_layer_idx": True}, "inverse_layer_idx is True; .* with False"),
         ({"add_cross_attention": True}, "add_cross_attention is True; .* with False"),
+        ({"tie_word_embeddings": "no way"}, "tie_word_embeddings is true or false, not 'no way'"),
         ({"n_embd": "wide"}, "n_embd is a whole number, not 'wide'"),
         ({"n_positions": [6]}, "block_size is a whole number, not a list"),
         ({"n_layer": None}, "n_layer is a whole number, not None"),
