@@ -74,7 +74,7 @@ MEANT = [
     (sample, "--trained_alone", "--trained-alone"),
     (sample, "train.seed=2", "--seed 2"),
     (sample, "seed=2", "--seed 2"),
-    (export, "a/b", "--ckpt a/b", "--to a/b"),
+    (export, "a/b", "--ckpt a/b", "--to a/b", "--handmade a/b"),
     (export, "--out a/b", "--to a/b"),
     (look, "a/best.pt", "--ckpt a/best.pt"),
     (look, "--resume a/b", "--ckpt a/b"),
@@ -128,7 +128,7 @@ def test_words_that_mean_nothing(refusal: Callable) -> None:
     assert refusal(train.main, "q=b").endswith("section.key=value; --help lists what there is\n")
     assert "train.py takes others" in refusal(sample.main, "model.n_layer=2")
     assert "--debug takes no value; write --debug alone" in refusal(sample.main, "--debug=3")
-    assert "--to FOLDER is missing; it is the folder to write" in refusal(export.main)
+    assert "--to PATH is missing; it is the folder to write" in refusal(export.main)
     assert "--window is one of slide, half, roll, not 'z'" in refusal(sample.main, "--window", "z")
     for option in ("--ckpt", "--handmade"):  # what "$UNSET" gives
         assert f"write {option} " in refusal(sample.main, option, "")

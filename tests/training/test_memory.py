@@ -381,13 +381,17 @@ def test_export(tiny: Callable, call: Callable) -> None:
     tiny(*MEMORY, *shape)
     step = content(name=BEST)["progress"]["step"]
     sentence = "the counts stay behind: what was exported is the trained model alone\n"
-    written = f"{RUN / BEST}, step {step}, written to "
+    written = f"{RUN / BEST}, step {step}; logits within 0e+00 of the checkpoint's; written to "
     assert call(export.main, f"--ckpt={RUN}", "--to=out") == (0, f"{written}out\n{sentence}", "")
     bare = dataclasses.replace(checkpoint.load(RUN / BEST), counts=[], shares=[])
     checkpoint.save(RUN / BEST, bare)
     assert call(export.main, f"--ckpt={RUN}", "--to=bare") == (0, f"{written}bare\n", "")
+    cards = [Path(folder, "README.md").read_text("utf-8") for folder in ("out", "bare")]
+    assert ["counts" in card for card in cards] == [True, False]
+    for folder in ("out", "bare"):
+        Path(folder, "README.md").unlink()
     out, bare_out = contents(Path("out")), contents(Path("bare"))
-    assert len(out) == 4 and [*out.values()] == [bare_out[Path("bare", p.name)] for p in out]
+    assert len(out) == 5 and [*out.values()] == [bare_out[Path("bare", p.name)] for p in out]
 
 
 @pytest.fixture
