@@ -14,9 +14,17 @@ def tabulate(numbers: list[Measured], task: Task | RuleTask) -> str:
     cells = [["", *(m.label for m in numbers)]]
     for name, cell in rows(task, max(len(m.heads) for m in numbers)):
         cells.append([name, *(cell(m) for m in numbers)])
+    return align(cells)
+
+
+def align(cells: list[list[str]], left: int = 1) -> str:
+    """Rows of cells as lines of text: the first `left` columns begin, the others end, as one."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    sides = [str.ljust] * left + [str.rjust] * (len(widths) - left)
     return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        "  ".join(
+            side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)
+        ).rstrip()
         for row in cells
     )
 

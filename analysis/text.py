@@ -11,6 +11,7 @@ from torch import Tensor
 
 from analysis.labels import label, visible
 from analysis.measure import Column
+from analysis.table import align
 from data.windows import eval_windows
 from system.files import write_whole
 
@@ -91,10 +92,7 @@ def tabulate(found: Sequence[TextLoss], named: Sequence[str]) -> str:
         cells.append([f"  after {place} character{'s' if place > 1 else ''} of the window", *row])
     for char in named:
         cells.append([f"  on {char!r}", *(f"{each.by_char[char]:.4f}" for each in found)])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells
-    )
+    return align(cells)
 
 
 def draw(path: Path, found: Sequence[TextLoss], named: Sequence[str]) -> Path:

@@ -62,6 +62,10 @@ class CharTokenizer:
             ids = ids[known]
         return torch.from_numpy(ids).to(self.dtype)
 
+    def known(self, text: str) -> np.ndarray:
+        """Which characters of `text` are in the vocabulary, (len(text),) bool."""
+        return self.table.take(code_points(text)) >= 0
+
     def decode(self, ids: Tensor) -> str:
         """The text of `ids` (T,)."""
         return "".join(self.stream(ids.tolist()))

@@ -1,9 +1,16 @@
-"""The windows in which a text is evaluated: side by side, or some of these from all over it."""
+"""The windows in which a text is evaluated: side by side, some of these, or overlapping."""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+
+AT_ONCE, LOGITS_AT_ONCE = 1 << 14, 1 << 24  # characters that are predicted at a time, at most
+
+
+def rows_at_once(window: int, vocab_size: int) -> int:
+    """How many windows are evaluated at a time: losses are the same to the last digit only so."""
+    return max(1, min(AT_ONCE, LOGITS_AT_ONCE // vocab_size) // window)
 
 
 def eval_windows(
@@ -35,3 +42,27 @@ def spread(ids: Tensor, block_size: int, rows: int, count: int) -> Iterator[tupl
     for chosen in middle.to(ids.device).split(rows):
         piece = windows[chosen].long()  # (up to rows, T + 1)
         yield piece[:, :-1].contiguous(), piece[:, 1:].contiguous()
+
+
+def overlapping(
+    ids: Tensor, block_size: int, stride: int, rows: int
+) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """All of `ids` but the first as targets, in windows that begin `stride` after each other.
+
+    Yields idx and targets, both (up to `rows`, T), and how many of their last places are new: those
+    before them were targets in an earlier window. With a stride of block_size, as `eval_windows`.
+    """
+    if stride == block_size:
+        for idx, targets in eval_windows(ids, block_size, rows):
+            yield idx, targets, idx.shape[1]
+        return
+    start = done = 0
+    if len(ids) > block_size:
+        windows = ids.unfold(0, block_size + 1, stride)  # (N, T + 1), which copies nothing
+        for new, some in ((block_size, windows[:1]), (stride, windows[1:])):
+            for piece in some.split(rows) if len(some) else ():
+                yield piece[:, :-1].long(), piece[:, 1:].long(), new
+        start, done = len(windows) * stride, block_size + (len(windows) - 1) * stride
+    if done < len(ids) - 1:
+        rest = ids[None, start:].long()
+        yield rest[:, :-1], rest[:, 1:], len(ids) - 1 - done

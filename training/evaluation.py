@@ -8,12 +8,11 @@ import itertools
 
 import torch
 
-from data.windows import eval_windows
+from analysis.scoring import nats_of
+from data.windows import eval_windows, rows_at_once
 from system.device import autocast
-from training.objective import cross_entropy
 from training.trainer import Trainer
 
-AT_ONCE, LOGITS_AT_ONCE = 1 << 14, 1 << 24  # characters that are predicted at a time, at most
 SHARE = 0.3  # of the characters trained on, as many as are read in a tenth of that time
 WIDER = 10  # times eval_characters that the last evaluation reads where not all
 
@@ -44,7 +43,7 @@ def read(trainer: Trainer, most: int, window: int | None = None) -> tuple[float,
     """
     model, memory, world, device = trainer.model, trainer.memory, trainer.world, trainer.device
     window = window or model.config.block_size
-    rows = max(1, min(AT_ONCE, LOGITS_AT_ONCE // model.config.vocab_size) // window)
+    rows = rows_at_once(window, model.config.vocab_size)
     mixed, trained, count = 0.0, 0.0, 0
     model.eval()
     pieces = eval_windows(trainer.corpus.val, window, rows, most)
@@ -52,7 +51,7 @@ def read(trainer: Trainer, most: int, window: int | None = None) -> tuple[float,
         idx, targets = idx.to(device), targets.to(device)
         with autocast(device, trainer.dtype):
             logits = model(idx)
-            loss = cross_entropy(logits, targets).item()
+            loss = nats_of(logits, targets).mean().item()
         trained += loss * targets.numel()
         both = memory.loss(logits, idx, targets) if memory else loss
         mixed += both * targets.numel()
