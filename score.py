@@ -121,8 +121,8 @@ def check(judge: Judge, name: str, text: str, unknown: str) -> None:
         raise UserError(f"{name} has {error} to {judge.label}; use --unknown skip") from None
     if kept < 2:
         raise UserError(
-            f"{name} has {kept} characters that {judge.label} knows, and the first is never "
-            "judged; give a text of two or more"
+            f"{name} has {kept} character{'s' * (kept != 1)} that {judge.label} knows, and the "
+            "first is never judged; give a text of two or more"
         )
     if kept < len(text):
         print(

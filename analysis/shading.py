@@ -87,6 +87,6 @@ def surprises(
         column = place - (int(starts[line - 1]) if line else 0)
         around = text[max(0, place - BEFORE) : place], text[place + 1 : place + 1 + AFTER]
         before, after = ("".join(map(visible, part)) for part in around)
-        came, expected = visible(text[place]), visible(guesses[i])
-        where = f"{before:>{BEFORE}}[{came}]{after}"
+        came, expected = (visible(char).replace(" ", "␣") for char in (text[place], guesses[i]))
+        where = f"{before:>{BEFORE}}[{visible(text[place])}]{after}"
         yield [where, f"{bits[i]:.1f}", f"{line + 1:,}", f"{column + 1:,}", came, expected]

@@ -51,5 +51,7 @@ def tidied(name: str, text: str, keep_returns: bool) -> str:
         return text
     about = Survey()
     text = "".join(with_newlines([text], about))
-    print(rf"{name}: {about.crlf + about.cr:,} line ends with \r were read as \n", file=sys.stderr)
+    count = about.crlf + about.cr
+    ends = f"{count:,} line end{'s' * (count != 1)}"
+    print(rf"{name}: {ends} with \r, read as \n", file=sys.stderr)
     return text

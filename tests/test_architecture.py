@@ -23,7 +23,7 @@ FLOORS = (  # of the house, lowest first: what stands on a floor imports from th
     {"proof"},
     {"analysis"},
     {"page", "training"},
-    {"train", "sample", "compare", "export", "look"},  # the commands
+    {"train", "sample", "score", "compare", "export", "look"},  # the commands
     {"benchmarks"},
     {"docs"},
 )

@@ -25,7 +25,6 @@ from system.checkpoint import Checkpoint
 from system.errors import Fault
 from tests.helpers import reference
 from tests.helpers.runs import RUN, TEXT, after, contents, exact, records, state
-from training import evaluation
 from training.trainer import Trainer
 
 
@@ -86,7 +85,7 @@ def reference_loss(save: dict) -> float:
 
 
 def test_val_loss(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "AT_ONCE", 40)  # several batches, the last one smaller
+    monkeypatch.setattr("data.windows.AT_ONCE", 40)  # several batches, the last one smaller
     slowly = ("optim.learning_rate=3e-3", "train.max_steps=40", "train.eval_every=2")
     shape = ("model.n_layer=2", "model.n_embd=64")  # 64: wide enough for oneDNN
     tiny(*shape, "train.batch_size=16", "train.seed=1", *slowly)

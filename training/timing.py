@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
+from data.windows import AT_ONCE
 from system import checkpoint
-from training.evaluation import AT_ONCE, calibrate, read, read_each_time
+from training.evaluation import calibrate, read, read_each_time
 from training.loop import write
 from training.start import TRIAL
 from training.trainer import Trainer

@@ -4,7 +4,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from data.windows import eval_windows
+from data.windows import eval_windows, overlapping
 
 often = settings(max_examples=200, deadline=None, derandomize=True)
 sizes = {"length": st.integers(1, 70), "block_size": st.integers(1, 12), "rows": st.integers(1, 6)}
@@ -48,3 +48,21 @@ def test_some_windows_are_spread_evenly(length: int, block_size: int, rows: int,
     places = [start // block_size for start in at]
     for i, place in enumerate(places):  # in the middle of its part of the text
         assert abs((place + 0.5) - (i + 0.5) * there / count) <= 0.5
+
+
+@often
+@given(stride=st.integers(1, 12), **sizes)
+def test_windows_overlap(length: int, block_size: int, rows: int, stride: int) -> None:
+    """Each target once, with the characters that a person would have cut it out with."""
+    assume(stride <= block_size)
+    ids, seen = torch.arange(length, dtype=torch.uint8), {}
+    for idx, targets, new in overlapping(ids, block_size, stride, rows):
+        assert idx.dtype == torch.int64 and torch.equal(targets, idx + 1)
+        assert len(idx) <= rows and idx.shape[1] <= block_size
+        for begin, last in zip(idx[:, 0].tolist(), targets[:, -new:].tolist(), strict=True):
+            assert not seen.keys() & set(last)
+            seen |= dict.fromkeys(last, begin)
+    late = range(block_size + 1, length)  # a window begins after each `stride` of them
+    begins = [0] * min(block_size, length - 1)
+    begins += [(1 + (t - block_size - 1) // stride) * stride for t in late]
+    assert [seen[t] for t in range(1, length)] == begins and len(seen) == length - 1

@@ -16,6 +16,7 @@ import torch
 import compare
 import export
 import sample
+import score
 import train
 from system import commandline
 from system.commandline import Parser
@@ -98,7 +99,7 @@ def test_bug_and_debug_show_the_traceback() -> None:
 # The command lines
 
 
-@pytest.mark.parametrize("tool", [train, sample, compare])
+@pytest.mark.parametrize("tool", [train, sample, score, compare])
 def test_command_line_is_read_by_default(
     tool: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,7 +108,7 @@ def test_command_line_is_read_by_default(
     assert capsys.readouterr().err.startswith(f"{tool.__name__}.py: '--frobnicate' is no option; ")
 
 
-@pytest.mark.parametrize("tool", [train, sample, compare, export])
+@pytest.mark.parametrize("tool", [train, sample, score, compare, export])
 def test_help_lists_every_option(tool: object, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
         tool.main(["--help"])
@@ -140,7 +141,7 @@ def test_settings_may_stand_anywhere(argv: list[str], capsys: pytest.CaptureFixt
     assert "'train.zeed' is no setting" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("tool", [train, sample, compare, export])
+@pytest.mark.parametrize("tool", [train, sample, score, compare, export])
 def test_help_begins_with_examples_that_work(tool: object) -> None:
     about, examples, *_ = tool.__doc__.split("\n\n")
     assert about.endswith(".") and "\n" not in about

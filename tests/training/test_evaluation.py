@@ -153,7 +153,7 @@ def test_a_run_from_before_reads_all(tiny: Callable) -> None:
 
 def test_processes_share_it(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five pieces of two windows, and one of one."""
-    monkeypatch.setattr(evaluation, "AT_ONCE", 16)
+    monkeypatch.setattr("data.windows.AT_ONCE", 16)
     sums = []
 
     class Noted(World):

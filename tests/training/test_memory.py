@@ -39,7 +39,6 @@ from tests.helpers.runs import (
     sha256,
     state,
 )
-from training import evaluation
 from training.memory import Memory
 from training.trainer import Trainer
 
@@ -164,7 +163,7 @@ def test_no_record_without(tiny: Callable) -> None:
 def test_val_loss(
     settings: tuple[str, ...], tiny: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "AT_ONCE", 40)  # several batches, the last one smaller
+    monkeypatch.setattr("data.windows.AT_ONCE", 40)  # several batches, the last one smaller
     tiny(*settings)
     last = content()
     net, by_counts, known = opinions(last, counted(TEXT[:TRAIN]), TEXT[TRAIN:])
