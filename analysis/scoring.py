@@ -135,7 +135,7 @@ class Tally:
         """Some more characters, both (n,)."""
         self.total += nats.mean().item() * len(nats)  # as in training, to the last bit
         self.nats.append(nats.cpu())
-        self.ranks.append(ranks.cpu())
+        self.ranks.append(ranks.to(torch.int32).cpu())
 
     def opinion(self) -> Opinion:
         """That on all of them."""
