@@ -49,11 +49,8 @@ def parser() -> Parser:
     add("--ckpt", action="append", type=Path, metavar="PATH", help=newest)
     by_hand = f"weights set by hand, as for sample.py, such as {handmade.NGRAM}"
     add("--handmade", metavar="NAME", help=by_hand)
-    add(
-        "--data",
-        metavar="NAME",
-        help="text that --handmade ngram counts; default: tiny_shakespeare",
-    )
+    counted = f"text that --handmade {handmade.NGRAM} counts; default: tiny_shakespeare"
+    add("--data", metavar="NAME", help=counted)
     longest = "longest stretch of characters that it counts; default: 4"
     add("--order", type=bounded(int, 2, 20), metavar="N", help=longest)
     add("--trained-alone", action="store_true", help="leave out the counts, if there are any")
@@ -73,6 +70,20 @@ def parser() -> Parser:
     copies = f"show what a text shares with this one, in stretches of {LONG} characters or more"
     add("--copied-from", metavar="DATA", help=copies)
     return p
+
+
+def check_options(args: argparse.Namespace, names: list[str]) -> None:
+    """Raise UserError unless what `args` ask of the texts called `names` can be done."""
+    if not names:
+        raise UserError("there is no text to score; name one after the models, or - for a pipe")
+    if args.copied_from == given.PIPE and given.PIPE in names:
+        raise UserError("a pipe can be read once; give --copied-from or the text as a file")
+    asked = [f"--{name}" for name in ("shade", "places") if vars(args)[name]]
+    if asked and args.json:
+        raise UserError(f"--json and {asked[0]} exclude each other; give one")
+    asked += ["--stride"] * bool(args.stride) + ["--trained-alone"] * args.trained_alone
+    if asked and args.copied_from and not (args.ckpt or args.handmade):
+        raise UserError(f"{asked[0]} takes a model, which --copied-from does not; add --ckpt PATH")
 
 
 def is_model(word: str) -> bool:
@@ -138,20 +149,15 @@ def command(args: argparse.Namespace) -> int:
     device.keep_memory()
     args.ckpt = [*(args.ckpt or []), *(Path(word) for word in args.texts if is_model(word))]
     names = [word for word in args.texts if not is_model(word)]
-    if not names:
-        raise UserError("there is no text to score; name one after the models, or - for a pipe")
-    if args.json and (args.shade or args.places):
-        other = "--shade" if args.shade else "--places"
-        raise UserError(f"--json and {other} exclude each other; give one")
+    check_options(args, names)
     by = judges(args)
     keep = any("\r" in judge.tokenizer.chars for judge in by)
     texts = given.read(names, keep_returns=keep)
     for judge, (name, text) in itertools.product(by, texts.items()):
         check(judge, name, text, args.unknown)
     if args.copied_from:
-        tell_copies(
-            args, texts, "".join(given.read([args.copied_from], keep_returns=keep).values())
-        )
+        source = given.read([args.copied_from], keep_returns=keep).values()
+        tell_copies(args, texts, "\uffff".join(source))  # no character: no stretch goes across
     scored = [
         Scored(judge, name, text, judge.score(text, args.stride))
         for judge, (name, text) in itertools.product(by, texts.items())

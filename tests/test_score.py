@@ -192,6 +192,10 @@ def test_refusals(refused: Callable, ask: Callable, monkeypatch: pytest.MonkeyPa
     assert "one.txt has 1 character that net.pt knows" in refused("net.pt", "one.txt")
     for other in ("--shade", "--places=3"):
         assert "exclude each other" in refused("net.pt", "words.txt", "--json", other)
+    for other in ("--shade", "--places=3", "--stride=3", "--trained-alone"):
+        said = refused("words.txt", "--copied-from=words.txt", other)
+        assert f"{other.partition('=')[0]} takes a model" in said and "add --ckpt PATH" in said
+    assert "a pipe can be read once" in refused("-", "--copied-from=-")
     said = refused("net.pt", "words.txt", "--stride=7")
     assert "--stride 7 is longer than the window of net.pt; give 6 at most" in said
     assert ask("net.pt", "words.txt", "--stride=6").status == 0
