@@ -196,7 +196,9 @@ def test_what_was_kept_on_a_text(
     home: Path, tiny: Callable, call: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("analysis.text.draw", lambda *args: None)
-    tiny("train.keep_every=1", "memory.order=3", "memory.calibration_fraction=0.2")
+    Path("text.txt").write_text(Path("text.txt").read_text() * 5)
+    counts = ("memory.order=3", "memory.calibration_fraction=0.1", "data.val_fraction=0.1")
+    assert tiny("train.keep_every=1", *counts, "model.block_size=16").status == 0
     files = sorted(Path("checkpoints/tiny").glob("step_*.pt"))
     ask = ("--handmade=ngram", "--data=text.txt", "--order=2", "--json", "--ckpt")
     found = json.loads(call(compare.main, *ask, *files).out)["models"][1:]
