@@ -211,14 +211,17 @@ def test_what_was_kept_on_a_text(
 @pytest.mark.parametrize(
     ("name", "block_size"), [("one-head", 8), ("new-head", 2), ("new-head", 3), ("two-head", 3)]
 )
-def test_any_block_size(name: str, block_size: int, home: Path, call: Callable) -> None:
+def test_any_block_size(
+    name: str, block_size: int, home: Path, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture, "WIDEST", 600)
     save("model.pt", block_size=block_size)
     out = call(compare.main, "--ckpt", "model.pt", "--handmade", name, "--json").out
     by_hand, measured, untrained = json.loads(out)["models"]
     assert measured["all"]["total"] == 2 ** (block_size + 1) - 4
     assert by_hand["all"]["right"] == by_hand["all"]["total"] == untrained["all"]["total"]
     assert len(measured["heads"]) == 6
-    assert Path("compare.png").is_file()
+    assert imread("compare.png").shape[1] == 600
 
 
 def test_two_head(run: Path, plain: Callable) -> None:
