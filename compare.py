@@ -2,6 +2,7 @@
 
     python compare.py                                         checkpoints/aab against one-head
     python compare.py --ckpt checkpoints/aab checkpoints/my   several columns
+    python compare.py --ckpt checkpoints/aab/step_*.pt        what train.keep_every kept of a run
     python compare.py --handmade abc --ckpt checkpoints/abc   on the rules of configs/rules/abc.yaml
     python compare.py --json                                  the same numbers for scripts
 
@@ -69,8 +70,8 @@ def remedy(name: str) -> str:
     return f"train one with: {TRAIN}"
 
 
-def trained(path: Path, letters: str, remedy: str, text: Corpus | None = None) -> list[Column]:
-    """The model of the run or file `path`, and again with its counts if it has any.
+def find(path: Path, letters: str, remedy: str, text: Corpus | None = None) -> Checkpoint:
+    """The model of the run or file `path`.
 
     Warns where it may have learned from what of `text` is validated on. Raises UserError, with the
     `remedy`, where it knows other letters.
@@ -90,11 +91,23 @@ def trained(path: Path, letters: str, remedy: str, text: Corpus | None = None) -
             "that it is judged on here",
             file=sys.stderr,
         )
+    return saved
+
+
+def labels(paths: list[Path]) -> list[str]:
+    """What the models are called: by their paths, or by their names where all are in one run."""
+    run = len(paths) > 1 and len({path.parent for path in paths}) == 1
+    alone = run and all(path.suffix == ".pt" for path in paths)
+    return [path.name if alone else str(path) for path in paths]
+
+
+def trained(label: str, saved: Checkpoint) -> list[Column]:
+    """The columns of a model: as it was trained, and again with its counts if it has any."""
     learned = saved.settings.get("data", {}).get("dataset", "")
-    columns = [Column(str(path), "trained", saved.build(), saved.chars, learned)]
+    columns = [Column(label, "trained", saved.build(), saved.chars, learned)]
     if saved.counts:
         both = mixture.load(saved)
-        columns.append(Column(f"{path} and counts", "trained", both, saved.chars, learned))
+        columns.append(Column(f"{label} and counts", "trained", both, saved.chars, learned))
     return columns
 
 
@@ -137,12 +150,13 @@ def compare_text(args: argparse.Namespace) -> int:
         f"train one with: python train.py --config tiny_shakespeare.yaml data.dataset={args.data}"
     )
     label = f"{args.handmade} of order {args.order}"
-    columns = [Column(label, "handmade", by_hand.build(), chars, args.data)]
-    for path in paths:
-        columns += trained(path, chars, train, text)
-    window = min(column.model.config.block_size for column in columns)
-    found = []
-    for column in columns:  # each has an order of the characters of its own
+    first = Column(label, "handmade", by_hand.build(), chars, args.data)
+    saves = [find(path, chars, train, text) for path in paths]
+    window = min(saved.model.block_size for saved in (by_hand, *saves))
+    found = []  # of one model after the other, as counts take much memory
+    each = itertools.chain.from_iterable(map(trained, labels(paths), saves))
+    for column in itertools.chain([first], each):
+        # each has an order of the characters of its own
         order = torch.tensor([column.chars.index(char) for char in chars])
         found.append(on_text.lose(column, order[text.val.long()], window))
     named = on_text.telling(found[0], found[1], on_text.frequency(text.val, chars))
@@ -169,7 +183,8 @@ def command(args: argparse.Namespace) -> int:
     paths = args.ckpt or [DEFAULT]
     by_hand = handmade.load(args.handmade)
     first = Column(args.handmade, "handmade", by_hand.build(), by_hand.chars)
-    found = [trained(path, task.letters, remedy(args.handmade)) for path in paths]
+    saves = [find(path, task.letters, remedy(args.handmade)) for path in paths]
+    found = map(trained, labels(paths), saves)
     columns = [first, *itertools.chain.from_iterable(found), untrained(first)]
     numbers = measure_all(columns, task)
     path = (args.out or models.home(paths[0])) / PICTURE

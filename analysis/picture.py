@@ -18,6 +18,7 @@ from proof.proof import count_contexts, every_context, margins, probabilities
 from system.files import write_whole
 
 MOST = 84  # contexts in the lower half: of two letters up to five, of four up to three
+DPI, WIDEST = 110, 30_000  # pixels in all: many models are drawn smaller, not refused
 
 
 def patterns(column: Column, context: str) -> Tensor:
@@ -105,4 +106,5 @@ def draw(
     contexts.sort(key=lambda c: (c[-2:], c not in text))
     lower.suptitle("what each context is followed by: bold ones occur in the text, x is wrong")
     draw_answers(lower.subplots(), columns, task=task, contexts=contexts)
-    return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110))
+    dpi = min(DPI, WIDEST / width)
+    return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=dpi))

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from system.errors import UserError, name_all
 
 HARMFUL = re.compile(r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # what terminals obey
+LINE_END = re.compile("\r\n|[\n\u2028\u2029]")
 
 
 @contextlib.contextmanager
@@ -114,6 +115,22 @@ def harmless(pieces: Iterable[str]) -> Iterator[str]:
     for piece in pieces:
         text = waiting + piece
         waiting = "\r" if text.endswith("\r") else ""
-        yield HARMFUL.sub(lambda found: f"\\x{ord(found[0]):02x}", text.removesuffix("\r"))
+        yield escaped(text.removesuffix("\r"))
     if waiting:
         yield r"\x0d"
+
+
+def escaped(text: str) -> str:
+    """`text` with control characters shown as such, ESC as \\x1b, but line ends and tabs."""
+    return HARMFUL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def in_one_line(text: str) -> str:
+    """`text` in a line of standard output, terminal or not: line ends shown as ↵, or as \\n where
+    it cannot show that, and control characters as such."""
+    mark = "↵"
+    try:
+        mark.encode(getattr(sys.stdout, "encoding", None) or "utf-8")  # a StringIO has none
+    except UnicodeEncodeError:
+        mark = r"\n"
+    return escaped(LINE_END.sub(lambda _: mark, text))

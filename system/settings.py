@@ -158,6 +158,8 @@ class TrainConfig:
     grad_accum: parts in which a batch passes through the model, to save memory
     eval_every: steps between evaluations, each of which also saves
     eval_characters: of a longer validation split, how many an evaluation reads, from all over it
+    sample_characters: that each evaluation shows of what the model writes by now; 0 means none
+    keep_every: evaluations between checkpoints that stay, as step_001200.pt; 0 means none stay
     patience: evaluations without a better val_loss before the run ends early; 0 turns it off
     dtype: of the matrix products; auto means bfloat16 where the hardware has it
     compile: whether torch.compile makes the steps faster after a start that is slower
@@ -177,6 +179,8 @@ class TrainConfig:
     grad_accum: int = 1
     eval_every: int = 250
     eval_characters: int = 200_000
+    sample_characters: int = 80
+    keep_every: int = 0
     patience: int = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
@@ -185,7 +189,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "generations", "max_steps", "batch_size", "grad_accum", "eval_every")
         at_least(self, 1, "eval_characters")
-        at_least(self, 0, "seed", "patience")
+        at_least(self, 0, "seed", "patience", "sample_characters", "keep_every")
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(
                 f"minutes must be above 0, not {self.minutes}; null makes train.max_steps steps"

@@ -1,6 +1,7 @@
 """What several test files share: one thread, no repository folder to write into, a small model."""
 
 import gc
+import math
 import os
 import signal
 
@@ -106,6 +107,7 @@ def tiny(home: Path, call: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
     """Train as tiny.yaml and the arguments say, without the picture and most of the sample."""
     monkeypatch.setattr(metrics, "plot", lambda folder: None)
     monkeypatch.setattr(loop, "SAMPLE_CHARACTERS", 9)
+    monkeypatch.setattr(loop, "LINE_SECONDS", math.inf)
     return partial(call, train.main, "--device", "cpu", "--config", "tiny.yaml")
 
 

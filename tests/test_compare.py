@@ -178,17 +178,50 @@ def test_runs_and_files_in_any_number(run: Path, numbers: Callable) -> None:
     assert [m["all"]["total"] for m in models] == [60, 60, 12, 60, 60]
 
 
+def test_what_was_kept_of_a_run(home: Path, plain: Callable, numbers: Callable) -> None:
+    """By their names alone, where they are of one run; otherwise one could not tell them apart."""
+    files = [save(f"{run}/step_00000{n}.pt", seed=n) for run in "ab" for n in (2, 4, 6)]
+    first = numbers("--ckpt", *files[:3])
+    assert [m["label"] for m in first[1:-1]] == [path.name for path in files[:3]]
+    assert "see a/compare.png" in plain("--ckpt", *files[:3]).out
+    both = numbers("--ckpt", *files)
+    assert [m["label"] for m in both[1:-1]] == [str(path) for path in files]
+    for one, other in zip(first[1:-1], both[1:4], strict=True):
+        assert {**one, "label": other["label"]} == other
+    [_, alone, _] = numbers("--ckpt", files[1])
+    assert alone == {**first[2], "label": "a/step_000004.pt"}
+
+
+def test_what_was_kept_on_a_text(
+    home: Path, tiny: Callable, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.text.draw", lambda *args: None)
+    Path("text.txt").write_text(Path("text.txt").read_text() * 5)
+    counts = ("memory.order=3", "memory.calibration_fraction=0.1", "data.val_fraction=0.1")
+    assert tiny("train.keep_every=1", *counts, "model.block_size=16").status == 0
+    files = sorted(Path("checkpoints/tiny").glob("step_*.pt"))
+    ask = ("--handmade=ngram", "--data=text.txt", "--order=2", "--json", "--ckpt")
+    found = json.loads(call(compare.main, *ask, *files).out)["models"][1:]
+    labels = [path.name + more for path in files for more in ("", " and counts")]
+    assert [m["label"] for m in found] == labels and len(files) == 3
+    alone = json.loads(call(compare.main, *ask, files[1]).out)["models"][1:]
+    assert [m["loss"] for m in alone] == [m["loss"] for m in found[2:4]]
+
+
 @pytest.mark.parametrize(
     ("name", "block_size"), [("one-head", 8), ("new-head", 2), ("new-head", 3), ("two-head", 3)]
 )
-def test_any_block_size(name: str, block_size: int, home: Path, call: Callable) -> None:
+def test_any_block_size(
+    name: str, block_size: int, home: Path, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture, "WIDEST", 600)
     save("model.pt", block_size=block_size)
     out = call(compare.main, "--ckpt", "model.pt", "--handmade", name, "--json").out
     by_hand, measured, untrained = json.loads(out)["models"]
     assert measured["all"]["total"] == 2 ** (block_size + 1) - 4
     assert by_hand["all"]["right"] == by_hand["all"]["total"] == untrained["all"]["total"]
     assert len(measured["heads"]) == 6
-    assert Path("compare.png").is_file()
+    assert imread("compare.png").shape[1] == 600
 
 
 def test_two_head(run: Path, plain: Callable) -> None:

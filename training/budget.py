@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from system.settings import LARGEST_INT
+from training import kept
 from training.evaluation import read_at_the_end
 from training.loop import counts_are_first
 from training.timing import Measured, clock, measure
@@ -90,14 +91,15 @@ def fitting(trainer: Trainer, measured: Measured, seconds: float) -> int:
 
 def duration(trainer: Trainer, measured: Measured, steps: int) -> float:
     """Seconds that the next `steps` steps, after which a run ends, take with all that they bring:
-    evaluations, the last of which may read more, and saves."""
-    each = measured.evaluation + SAVES * measured.save
+    evaluations, the last of which may read more, lines of text, and saves."""
+    each = measured.evaluation + measured.line + SAVES * measured.save
     if trainer.config.train.tensorboard:
         each += measured.sample
     now = min(steps, max(0, ends(trainer, steps)[0] - trainer.progress.step))
     total = now * measured.step + (steps - now) * measured.later
     beside = read_at_the_end(trainer, trainer.progress.step + steps) if steps else 0
-    return total + evaluations(trainer, steps) * each + beside * measured.character
+    total += evaluations(trainer, steps) * each + beside * measured.character
+    return total + kept_in(trainer, steps) * measured.save
 
 
 def ends(trainer: Trainer, steps: int) -> list[int]:
@@ -119,6 +121,13 @@ def evaluations(trainer: Trainer, steps: int) -> int:
     regular = last // every - standing // every
     at_ends = sum(standing < end <= last and end % every > 0 for end in ends(trainer, steps))
     return counts_are_first(trainer) + regular + at_ends
+
+
+def kept_in(trainer: Trainer, steps: int) -> int:
+    """How many of the checkpoints of the next `steps` steps stay."""
+    train, standing = trainer.config.train, trainer.progress.step
+    first = counts_are_first(trainer) and kept.is_kept(train, standing)
+    return first + kept.count(train, standing, steps)
 
 
 def in_words(minutes: float) -> str:

@@ -132,8 +132,13 @@ def disk(trainer: Trainer) -> str:
     tensors = [*trainer.model.parameters(), *remembered_by(trainer), *taught_by(trainer)]
     if trainer.memory:
         tensors += [tensor for level in trainer.memory.packed for tensor in level.values()]
-    checkpoint = size(tensors) + ENTRY * len(tensors)
-    return f"disk    {megabytes(2 * checkpoint)}, two checkpoints of {megabytes(checkpoint)} each"
+    checkpoint, every = size(tensors) + ENTRY * len(tensors), trainer.config.train.keep_every
+    kept = budget.kept_in(trainer, left(trainer))
+    more = f", and {kept:,} that train.keep_every={every} keeps" if kept else ""
+    return (
+        f"disk    {megabytes((2 + kept) * checkpoint)}, two checkpoints of "
+        f"{megabytes(checkpoint)} each{more}"
+    )
 
 
 def remembered_by(trainer: Trainer) -> list[Tensor]:

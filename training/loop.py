@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -13,11 +14,13 @@ from model import GPT
 from system import checkpoint
 from system.checkpoint import BEST, LAST
 from system.interrupt import Stop
-from training import evaluation, metrics
+from system.output import in_one_line
+from training import evaluation, kept, metrics
 from training.board import Board
 from training.trainer import Trainer
 
 SAMPLE_CHARACTERS = 300
+LINE_TEMPERATURE, LINE_SECONDS = 0.8, 5.0  # as sample.py has it; after that, a line ends
 READ_EVERY = 20  # steps between looks at the loss on a GPU, which has to wait for them
 
 
@@ -93,6 +96,8 @@ def evaluate_and_keep(trainer: Trainer, folder: Path, board: Board, bar: tqdm) -
     board.log(record)
     if train.tensorboard and trainer.world.leads:
         board.text(write(trainer, trainer.writer()), step)
+    if train.sample_characters and trainer.world.leads:
+        bar.write(f"       {in_one_line(write_line(trainer))}", file=sys.stdout)
     return record["val_loss"]
 
 
@@ -109,8 +114,11 @@ def keep(
     """
     if not trainer.world.leads:
         return
+    train, step = trainer.config.train, trainer.progress.step
     if record:
         metrics.append(folder, record)
+    if record and kept.is_kept(train, step):
+        checkpoint.save(kept.file_of(folder, step), trainer.checkpoint())
     if better:
         checkpoint.save(folder / BEST, trainer.checkpoint())
     checkpoint.save(folder / LAST, trainer.checkpoint())
@@ -147,8 +155,37 @@ def validated(record: dict[str, int | float], kind: str, whole: int) -> str:
 
 def write(trainer: Trainer, model: GPT | Mixture) -> str:
     """A text of SAMPLE_CHARACTERS by `model`, which has the vocabulary of the run."""
+    return draw(trainer, model, SAMPLE_CHARACTERS)
+
+
+def write_line(trainer: Trainer) -> str:
+    """The beginning of what sample.py would write now, with the seed of the run.
+
+    It is `train.sample_characters` long, or shorter where so many take a large model LINE_SECONDS.
+    """
+    characters, most = trainer.config.train.sample_characters, LINE_SECONDS
+    return draw(trainer, trainer.writer(), characters, temperature=LINE_TEMPERATURE, seconds=most)
+
+
+def draw(
+    trainer: Trainer,
+    model: GPT | Mixture,
+    characters: int,
+    *,
+    temperature: float = 1.0,
+    seconds: float = math.inf,
+) -> str:
+    """A text by `model` of so many characters, one or more; of fewer when the seconds are over.
+
+    The dice are its own, and the same each time: no update depends on what was drawn.
+    """
     tokenizer, train = trainer.corpus.tokenizer, trainer.config.train
     generator = torch.Generator(trainer.device).manual_seed(train.seed)
     idx = tokenizer.encode(tokenizer.default_prompt)[None].long().to(trainer.device)
-    steps = generate(model, idx, SAMPLE_CHARACTERS, generator, dtype=trainer.dtype)
-    return tokenizer.decode(torch.stack(list(steps), dim=1)[0])
+    end, drawn = time.perf_counter() + seconds, []
+    kinds = {"temperature": temperature, "dtype": trainer.dtype}
+    for new in generate(model, idx, characters, generator, **kinds):
+        drawn.append(new)
+        if time.perf_counter() >= end:
+            break
+    return tokenizer.decode(torch.stack(drawn, dim=1)[0])

@@ -18,7 +18,7 @@ from system.checkpoint import BEST, LAST, RUNS, Checkpoint
 from system.errors import UserError, name_all
 from system.files import clear_temporary, write_whole
 from system.settings import Config, DataConfig
-from training import metrics
+from training import kept, metrics
 from training.counting import settle
 from training.newcomers import widened
 from training.predecessor import Packed, take
@@ -186,10 +186,11 @@ def prepare(
 
 def open_folder(trainer: Trainer, folder: Path, *, resume: bool) -> None:
     """Make the run folder what the run is about to go on from, before the first step."""
-    for name in (LAST, BEST, SETTINGS, TRIAL, metrics.METRICS, metrics.PICTURE):
+    for name in (LAST, BEST, SETTINGS, TRIAL, kept.NAMES, metrics.METRICS, metrics.PICTURE):
         clear_temporary(folder / name)
     (folder / TRIAL).unlink(missing_ok=True)
     checkpoint.save(folder / LAST, trainer.checkpoint())  # if this fails, all is as it was
+    kept.forget(folder, after=trainer.progress.step if resume else -1)
     if resume:
         metrics.rewind(folder, trainer.progress.step)
     else:

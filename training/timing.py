@@ -13,7 +13,7 @@ import torch
 from data.windows import AT_ONCE
 from system import checkpoint
 from training.evaluation import calibrate, read, read_each_time
-from training.loop import write
+from training.loop import write, write_line
 from training.start import TRIAL
 from training.trainer import Trainer
 
@@ -35,7 +35,8 @@ class Measured:
     later: of a step in the generations to come, which the model teaches; 0 where there are none
     evaluation, share: of one on train.eval_characters, and what share of it was timed
     character: of each character that the last evaluation reads beside these
-    save, sample: of a checkpoint, and of the text at the end; 0 where another process makes them
+    save, sample, line: of a checkpoint, of the text at the end, and of the line of text with each
+        evaluation; 0 where another process makes them
     peak, grown: the most memory that was ever in use, and how much of it came with the steps
     """
 
@@ -47,6 +48,7 @@ class Measured:
     character: float
     save: float
     sample: float
+    line: float
     peak: int
     grown: int
 
@@ -67,13 +69,16 @@ def measure(trainer: Trainer, folder: Path | None = None) -> Measured:
     for group, rate in rates:
         group["lr"] = rate
     evaluation, share, character = time_evaluation(trainer)
-    save = sample = 0.0
+    save = sample = line = 0.0
     if trainer.world.leads:
         save = time_save(trainer, folder)
         sample = timed(lambda: write(trainer, trainer.writer()))
+        if trainer.config.train.sample_characters:
+            line = timed(lambda: write_line(trainer))
     peak = peak_memory(trainer.device)
     grown = peak - before
-    return Measured(step, steps, later, evaluation, share, character, save, sample, peak, grown)
+    beside = (save, sample, line)
+    return Measured(step, steps, later, evaluation, share, character, *beside, peak, grown)
 
 
 def time_steps(trainer: Trainer) -> tuple[float, int]:

@@ -393,12 +393,16 @@ def test_the_parts_of_a_run_on_a_text(peer: Path, monkeypatch: pytest.MonkeyPatc
     overrides = [f"model.{name}={value}" for name, value in SHAPE.items()]
     overrides += [*text_size.KINDS["no counts"], "data.dataset=text.txt", "train.eval_every=4"]
     parts = {"step": 2, "steps": 1, "later": 0, "evaluation": 5, "share": 1, "character": 0}
-    parts |= {"save": 0.5, "sample": 1, "peak": 0, "grown": 0}
+    parts |= {"save": 0.5, "sample": 1, "line": 0.25, "peak": 0, "grown": 0}
     monkeypatch.setattr(text_size.timing, "measure", lambda trainer: timing.Measured(**parts))
     found = text_size.part_by_part(overrides, "cpu", Path("run"))(10)
     at_the_end = parts["save"] + parts["sample"] + budget.END
     evaluations = 3  # after 4, 8 and 10 steps, each with two saves
-    assert found == {"step": 2000, "evaluation": 5, "foretold": 20 + evaluations * 6 + at_the_end}
+    assert found == {
+        "step": 2000,
+        "evaluation": 5,
+        "foretold": 20 + evaluations * 6.25 + at_the_end,
+    }
 
 
 def test_a_process_that_is_watched(peer: Path) -> None:

@@ -23,6 +23,7 @@ TEXT = (ROOT / "README.md").read_text("utf-8")
 ONE_STEP = (
     *("--device=cpu", "--overwrite", "data.dataset=poem.txt", "train.out_dir=run"),
     *("model.n_layer=1", "model.n_head=1", "model.n_embd=8", "train.max_steps=1"),
+    "train.sample_characters=3",
 )
 
 

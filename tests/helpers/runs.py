@@ -20,7 +20,8 @@ SETTINGS = """
 model: {block_size: 8, n_layer: 1, n_head: 2, n_embd: 8, dropout: 0.1}
 data: {dataset: text.txt, val_fraction: 0.25}
 optim: {learning_rate: 0.03, warmup_steps: 2}
-train: {seed: 68, max_steps: 10, batch_size: 4, grad_accum: 2, eval_every: 4, dtype: float32}
+train: {seed: 68, max_steps: 10, batch_size: 4, grad_accum: 2, eval_every: 4, dtype: float32,
+  sample_characters: 5}
 """  # 68: each evaluation is the best so far
 TEXT = "".join(random.Random(1).choices("abcdefg \n", k=400))  # nothing to learn but by heart
 RUN = Path("checkpoints/tiny")

@@ -28,7 +28,8 @@ from training.trainer import Trainer
 
 TOY = (
     "data.dataset=text.txt model.block_size=8 model.n_layer=2 model.n_head=2 model.n_embd=16 "
-    "model.dropout=0 train.max_steps=6 train.eval_every=3 train.batch_size=4"
+    "model.dropout=0 train.max_steps=6 train.eval_every=3 train.batch_size=4 "
+    "train.sample_characters=9"
 )
 GPT2 = {"position": "learned", "activation": "gelu_tanh", "bias": True, "tie_weights": True}
 

@@ -59,6 +59,26 @@ def test_a_text_does_nothing_to_a_terminal(
             assert list(output.harmless(pieces)) == pieces
 
 
+@pytest.mark.parametrize(
+    ("encoding", "mark"),
+    [("utf-8", "↵"), ("utf-16", "↵"), ("ascii", r"\n"), ("latin-1", r"\n"), ("cp1252", r"\n")],
+)
+def test_a_text_in_one_line(encoding: str, mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a terminal and for a file; what a line end looks like depends on what can be shown."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    text, shown = (
+        "a\nb\r\n\r\r\nc\u2028\td\u2029\x1b\x85\x0b",
+        r"a|b|\x0d|c|" "\t" r"d|\x1b\x85\x0b",
+    )
+    for terminal in (False, True):
+        monkeypatch.setattr(stream, "isatty", lambda terminal=terminal: terminal, raising=False)
+        monkeypatch.setattr(sys, "stdout", output.Unbroken(stream))
+        assert output.in_one_line(text) == shown.replace("|", mark)
+    for other in (io.StringIO(), None):
+        monkeypatch.setattr(sys, "stdout", other)
+        assert output.in_one_line("a\n\x00") == r"a↵\x00"
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])  # as Python opens it, and as it does on Windows
 def test_every_line_is_there_when_it_is_printed(
     newline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -58,7 +58,7 @@ def settings_of(folder: Path) -> str:
 
 def simulated(standing: int, steps: int, every: int, *, counts: bool, costs: Measured) -> float:
     """The seconds of a run's next steps, walked through one by one."""
-    seconds, each = 0.0, costs.evaluation + 2 * costs.save
+    seconds, each = 0.0, costs.evaluation + costs.line + 2 * costs.save
     if counts:
         seconds += each
     for step in range(standing + 1, standing + steps + 1):
@@ -74,7 +74,8 @@ def test_as_many_steps_as_fit(make: Callable, standing: int, counts: bool) -> No
     trainer = make(*MEMORY if counts else ())
     trainer.progress.step = standing
     nothing = {"steps": 3, "later": 0.0, "share": 1.0, "character": 0.0, "peak": 0, "grown": 0}
-    costs = Measured(step=0.25, evaluation=1.0, save=0.125, sample=2.0, **nothing)
+    nothing |= {"save": 0.125, "sample": 2.0}
+    costs = Measured(step=0.25, evaluation=1.0, line=0.375, **nothing)
     once = costs.save + costs.sample + budget.END
     for every in (1, 4, 1000):
         trainer.config.train.eval_every = every
@@ -88,13 +89,15 @@ def test_as_many_steps_as_fit(make: Callable, standing: int, counts: bool) -> No
 @pytest.mark.parametrize("share", [None, 0.3])
 def test_generations_have_costs_of_their_own(make: Callable, share: float | None) -> None:
     trainer = make("train.generations=2", f"train.first_share={share or 'null'}")
-    costs = Measured(0.25, 3, 0.5, 1.0, 1.0, 0.0, save=0.125, sample=2.0, peak=0, grown=0)
+    costs = Measured(
+        0.25, 3, 0.5, 1.0, 1.0, 0.0, save=0.125, sample=2.0, line=0.25, peak=0, grown=0
+    )
     once = costs.save + costs.sample + budget.END
 
     def walk(steps: int) -> float:
         first = max(1, min(round((share or 0.5) * steps), steps - 1))
         measured = {*range(every, steps + 1, every), first, steps}
-        return first * 0.25 + (steps - first) * 0.5 + len(measured) * 1.25
+        return first * 0.25 + (steps - first) * 0.5 + len(measured) * 1.5
 
     for every, seconds in itertools.product((1, 7, 1000), (1.5, 6.0, 33.3, 50.0)):
         trainer.config.train.eval_every = every
@@ -116,6 +119,8 @@ def test_each_generation_makes_a_step(clock: FalseClock, tiny: Callable) -> None
         ("train.eval_every=1000",),
         ("train.eval_every=20", *MEMORY),
         ("train.eval_every=20", "train.tensorboard=true"),
+        ("train.eval_every=6", "train.keep_every=1", "train.sample_characters=0"),
+        ("train.eval_every=5", "train.keep_every=2", *MEMORY),
         ("train.eval_every=20", "train.eval_characters=50"),  # the last one reads 99, and 50
         ("train.eval_every=1000", "train.generations=3", "train.first_share=0.2"),
     ],
@@ -128,7 +133,7 @@ def test_a_run_ends_with_its_minutes(
     ended = tiny("train.minutes=1", *settings)
     assert ended.status == 0 and records(RUN)[-1]["step"] == steps_of(ended.out)
     spare = 60 - (clock.now - start)
-    evaluation = 0.5 + 2 * 99 * 0.01 + 2 * 0.25 + 0.75
+    evaluation = 0.5 + 2 * 99 * 0.01 + 3 * 0.25 + 2 * 0.75  # kept, shown and written, too
     assert 0 <= spare < 0.5 + evaluation + budget.END
 
 
@@ -155,11 +160,11 @@ def test_no_number_is_too_large(clock: FalseClock, tiny: Callable) -> None:
 
 
 def test_the_line_of_a_run(clock: FalseClock, tiny: Callable) -> None:
-    """By hand. 4 s come before, 7 are timed: 2 + 4 steps, 2 evaluations, a save and a sample."""
-    timed = 6 * 0.5 + 2 * (0.5 + 0.99) + 0.25 + 0.75
+    """By hand. 4 s come before, 7 are timed: 2 + 4 steps, 2 evaluations, a save, and two texts."""
+    timed = 6 * 0.5 + 2 * (0.5 + 0.99) + 0.25 + 2 * 0.75
     end = 0.25 + 0.75 + budget.END  # with the save before the first step
     left = 60 - 4 - timed - end
-    steps = int((left - (0.5 + 0.99 + 2 * 0.25)) / 0.5)
+    steps = int((left - (0.5 + 0.99 + 2 * 0.25 + 0.75)) / 0.5)
     told = tiny("train.minutes=1", "train.eval_every=1000").out
     assert said(told) == f"1 minute here: {steps} steps (train.max_steps={steps})"
     assert f"run    {RUN}, {steps} steps, {steps / 9:.1f} epochs" in told
@@ -167,7 +172,7 @@ def test_the_line_of_a_run(clock: FalseClock, tiny: Callable) -> None:
 
 def test_a_budget_that_is_over(clock: FalseClock, tiny: Callable) -> None:
     ended = tiny("train.minutes=0.05")
-    line = "0.05 minutes here: too few; 11.0 s are over, and 1 step and the end take 5.0 s"
+    line = "0.05 minutes here: too few; 11.7 s are over, and 1 step and the end take 5.7 s"
     assert said(ended.out) == f"{line} (train.max_steps=1)"
     assert ended.status == 0 and records(RUN)[-1]["step"] == 1
 
@@ -322,7 +327,7 @@ def test_all_processes_take_the_fewest(make: Callable) -> None:
 
     trainer = make("train.minutes=1")
     trainer.world = Pair(0, 2)
-    costs = Measured(0.25, 3, 0.0, 1.0, 1.0, 0.0, save=0, sample=0, peak=0, grown=0)
+    costs = Measured(0.25, 3, 0.0, 1.0, 1.0, 0.0, save=0, sample=0, line=0, peak=0, grown=0)
     assert budget.fitting(trainer, costs, 60) == 7
 
 

@@ -79,12 +79,13 @@ def test_a_save_and_a_sample(
     before = contents(home)
     for folder in (None, home):
         measured = timing.measure(make(), folder)
-        assert (measured.save, measured.sample) == (0.5, 0.75)
+        assert (measured.save, measured.sample, measured.line) == (0.5, 0.75, 0.75)
     assert contents(home) == before
+    assert timing.measure(make("train.sample_characters=0")).line == 0
     trainer = make()
     trainer.world = Second()
     measured = timing.measure(trainer, home)
-    assert (measured.save, measured.sample) == (0, 0)
+    assert (measured.save, measured.sample, measured.line) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
