@@ -211,7 +211,8 @@ def test_what_is_printed_is_there_when_a_run_is_killed(tiny_process: Callable) -
     first = tiny_process("train.out_dir=1", **kill, nth=1).out
     assert first.startswith("model ") and "\nrun    1, 10 steps, " in first and first.endswith("\n")
     later = tiny_process("train.out_dir=2", **kill, nth=10).out.splitlines()
-    assert [line[:10] for line in later[3:]] == ["step  4/10", "step  8/10"]
+    assert [line[:10] for line in later[3::2]] == ["step  4/10", "step  8/10"]
+    assert [len(line) for line in later[4::2]] == [7 + 5, 7 + 5]  # what the model writes, indented
 
 
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
