@@ -6,6 +6,7 @@ const SHADES = [
   ["seen", "what looks at it"],
   ["adds", "what adds to the score"],
   ["surprise", "how surprising each one was"],
+  ["counts", "counts against net"],
   ["none", "nothing"],
 ];
 
@@ -112,7 +113,9 @@ function shadesOf(side, kind, place, head, pair) {
   const { text } = side, record = text.whole(place), start = text.starts[place];
   const out = new Array(text.ids.length).fill(0);
   if (kind === "surprise") {
-    out.forEach((_, i) => { out[i] = (text.surprise(i) ?? 0) / 6; }); // 6 bits and more are darkest
+    out.forEach((_, i) => { out[i] = (text.surprise(i)?.mixed ?? 0) / 6; }); // 6 bits and more are darkest
+  } else if (kind === "counts") {
+    out.forEach((_, i) => { out[i] = better(text.surprise(i)) / 4; }); // 4 bits and more are darkest
   } else if (!record || kind === "none") return out;
   else if (kind === "looks") {
     attention(side, record, head).forEach((value, i) => { out[start + i] = value; });
