@@ -42,7 +42,16 @@ class TextView {
       if (node.char < "\u0300" || node.getBoundingClientRect().width) continue;
       node.className = node.kind = "place narrow"; // it is drawn as a part of the letter before
     }
-    this.box.scrollTop = this.box.scrollHeight;
+    this.follow();
+  }
+
+  /** Scroll to the end, once a frame: each time, all of the text is laid out. */
+  follow() {
+    if (this.following) return;
+    this.following = requestAnimationFrame(() => {
+      this.following = null;
+      this.box.scrollTop = this.box.scrollHeight;
+    });
   }
 
   point(event, pinned) {

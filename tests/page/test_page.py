@@ -265,7 +265,7 @@ def test_net_and_counts_stand_side_by_side(visit: Callable[..., Page]) -> None:
         marks = page.locator(f"#place-{place}").get_attribute("class")
         assert ("above" in marks, "below" in marks) == (lead > 0.2, lead < -0.2), lead
         assert "outside" not in marks
-    spoil = "(app.main.model.counts.shares[0] += 0.1, app.main.agreement().off)"
+    spoil = "(app.main.model.counts.shares.fill(0), app.main.agreement().off)"
     assert page.evaluate(spoil) > 1e-4
     page.get_by_label("mix the counts in").uncheck()
     ready(page)
