@@ -36,6 +36,6 @@ function tallyTable(text) {
   if (!n) return null;
   const row = (name, by) => [name, ...(by in wins ? [String(wins[by]), percent(wins[by] / n)] : ["", ""]), bits[by].toFixed(3)];
   return table(`Which was the better guess, for the ${n} characters of this text after the first`,
-    ["", "better", "", "bits a character"],
+    ["", "better", "of all", "bits a character"],
     [row("net", "net"), row("counts", "counted"), row("mixed", "mixed")], { class: "opinions" });
 }

@@ -17,6 +17,8 @@ import handmade
 import look
 from data.counts import count
 from data.counts import pack as pack_counts
+from data.ngrams import Ngrams
+from mixture import Mixture
 from model import GPT, GPTConfig
 from page import pack, shown
 from system import checkpoint
@@ -139,6 +141,19 @@ def test_weights_are_halved_where_they_are_many(monkeypatch: pytest.MonkeyPatch)
     assert 0 < change < 0.01
     one.by_hand = True
     assert shown.described(one, idx, 0.0)[0]["packed"]["dtype"] == "float32"
+    V, one.by_hand = len(CHARS), False
+    counts = count([np.arange(50) ** 2 % V], V, 2)
+    one.counts, ngrams = pack_counts(counts, V), Ngrams(counts, vocab_size=V)
+    one.mixture = Mixture(model, ngrams, torch.tensor([0.5, 0.25])).eval()
+    checks = shown.described(one, idx, 0.0)[0]["checks"]
+    logits, mixed = (
+        torch.frombuffer(bytearray(base64.b64decode(checks[name])), dtype=torch.float32).view(-1, V)
+        for name in ("logits", "mixed")
+    )
+    [counted], [known] = ngrams.probs(torch.tensor([[CHARS.index(c) for c in checks["text"]]]))
+    share = one.mixture.shares[known][:, None]
+    expected = (1 - share) * logits.softmax(dim=-1) + share * counted
+    torch.testing.assert_close(mixed.exp(), expected)
     with torch.no_grad():
         model.wte.weight[0, 0] = 1e5  # more than float16 can hold
     assert pack.rounded(model) == torch.float32
