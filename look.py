@@ -1,6 +1,7 @@
 """Look inside a model: write one HTML file that runs it, explains it, and lets one change it.
 
     python look.py --ckpt                                  the newest run
+    python look.py --ckpt --trained-alone                  without the counts beside it
     python look.py --handmade                              weights set by hand, to break
     python look.py --handmade abc --prompt aab             made from the rules in configs/rules/
     python look.py --handmade --against checkpoints/aab    side by side on the same text
@@ -18,9 +19,11 @@ import sys
 from pathlib import Path
 
 import handmade
+import mixture
 from data import aab, rules
 from data.tokenizer import CharTokenizer, UnknownCharacters
 from exchange import models
+from mixture import Mixture
 from model import GPT
 from page.breaks import breaks
 from page.html import page
@@ -52,6 +55,7 @@ def parser() -> Parser:
         metavar="TEXT",
         help="text to begin with; default: a newline, or the first character",
     )
+    add("--trained-alone", action="store_true", help="leave out the counts, if there are any")
     out = "the file to write; default: page.html"
     add("--out", type=Path, metavar="FILE", default=Path("page.html"), help=out)
     return p
@@ -84,7 +88,7 @@ def by_hand(name: str, args: argparse.Namespace) -> Shown:
     )
 
 
-def verdict(model: GPT, chars: str, rule: aab.Rule, shortest: int = 2) -> str:
+def verdict(model: GPT | Mixture, chars: str, rule: aab.Rule, shortest: int = 2) -> str:
     """What Python finds out about a rule: in how many contexts the model is right."""
     total = count_contexts(chars, model.config.block_size, shortest)
     if not 1 <= total <= MOST:
@@ -94,16 +98,20 @@ def verdict(model: GPT, chars: str, rule: aab.Rule, shortest: int = 2) -> str:
     return f"{found.right:,} of {found.total:,} contexts right, {worst}"
 
 
-def trained(path: Path | None) -> Shown:
-    """The model of a checkpoint, or of a folder. Raises UserError."""
+def trained(path: Path | None, *, alone: bool) -> Shown:
+    """The model of a checkpoint, or of a folder, with its counts or alone. Raises UserError."""
     path = models.locate(path)
     saved = models.load(path)
     label, about = models.label(path), f"{path}, step {saved.progress['step']:,}."
     if path.is_dir():  # which does not say how long it was trained
         about = f"{path}, read as transformers reads it."
-    if saved.counts:
-        about += " The counts beside it are left out: this is the trained model alone."
-    return Shown(label, about, saved.build(), saved.chars, by_hand=not saved.fingerprint)
+    shown = Shown(label, about, saved.build(), saved.chars, by_hand=not saved.fingerprint)
+    if saved.counts and alone:
+        shown.about += " The counts beside it are left out: this is the trained model alone."
+    elif saved.counts:
+        shown.mixture, shown.counts = mixture.load(saved), saved.counts
+        shown.model = shown.mixture.gpt
+    return shown
 
 
 def sides(args: argparse.Namespace) -> list[Shown]:
@@ -114,12 +122,16 @@ def sides(args: argparse.Namespace) -> list[Shown]:
     if counted and handmade.NGRAM not in (args.handmade, args.against):
         raise UserError(f"{' and '.join(counted)} go with --handmade {handmade.NGRAM}; add it")
     first = (
-        by_hand(args.handmade, args) if args.handmade is not None else trained(args.ckpt or None)
+        by_hand(args.handmade, args)
+        if args.handmade is not None
+        else trained(args.ckpt or None, alone=args.trained_alone)
     )
     if args.against is None:
         return [first]
     path = Path(args.against)
-    second = trained(path) if path.exists() else by_hand(args.against, args)
+    second = (
+        trained(path, alone=args.trained_alone) if path.exists() else by_hand(args.against, args)
+    )
     if sorted(first.chars) != sorted(second.chars):
         raise UserError(
             f"--against {args.against} knows {len(second.chars)} characters, and not the same as "
@@ -129,7 +141,7 @@ def sides(args: argparse.Namespace) -> list[Shown]:
     for one, other in ((first, second), (second, first)):
         if one.rule is None and other.rule is not None:
             one.rule, one.shortest = other.rule, other.shortest
-            one.proved = f"PyTorch: {verdict(one.model, one.chars, one.rule, one.shortest)}."
+            one.proved = f"PyTorch: {verdict(one.writer, one.chars, one.rule, one.shortest)}."
     return [first, second]
 
 
@@ -145,22 +157,25 @@ def command(args: argparse.Namespace) -> int:
     except UnknownCharacters as error:
         raise UserError(f"the prompt has {error} to this model; leave it out") from None
     temperature = 0 if shown[0].by_hand and shown[0].rule is not None else 0.8
-    drawn, weights = [], []
-    for each in shown:
+    drawn, large = [], {}
+    for i, each in enumerate(shown):
         idx = CharTokenizer(each.chars).encode(prompt).long()
         try:
-            side, packed = described(each, idx, temperature)
+            side, carried = described(each, idx, temperature)
         except ValueError as error:
             raise UserError(f"{each.label}: {error}") from None
         drawn.append(side)
-        weights.append(packed)
+        large |= {f"{name}-{i}": text for name, text in carried.items()}
     title = " and ".join(each.label for each in shown)
     about = [f"{side['label']}: {side['about']}" for side in drawn]
     given = {"sides": drawn, "prompt": prompt, "temperature": temperature}
-    text = page(title, about, given, weights)
+    text = page(title, about, given, large)
     write_whole(args.out, text.encode())
+    size = f"{len(text.encode()) / 1e6:.1f} MB"
+    if counts := sum(len(text) for name, text in large.items() if name.startswith("counts")):
+        size += f", {counts / 1e6:.1f} MB of it counts, which --trained-alone leaves out"
     with unbroken("stdout"):
-        print(f"{args.out}: {len(text.encode()) / 1e6:.1f} MB; open it in a browser")
+        print(f"{args.out}: {size}; open it in a browser")
     return 0
 
 

@@ -16,13 +16,13 @@ PROMPT = "ROMEO:\nWhat say'st thou, my lord, that"
 
 
 def trained(page) -> None:
-    """Write a text, shade it by what adds to the score, and choose a character."""
+    """Write a text, shade it by counts against net, and choose a character."""
     page.fill("#prompt", PROMPT)
     page.fill("#length", "220")
     page.click("#begin")
     page.wait_for_timeout(200)
     page.locator("#status", has_text="ready").wait_for()
-    page.select_option("#shading", "adds")
+    page.select_option("#shading", "counts")
     page.click("#place-100")
     page.evaluate("document.getElementById('look').scrollIntoView()")
 

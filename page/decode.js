@@ -1,4 +1,4 @@
-/* Weights out of base64. */
+/* Weights out of base64, and counts, which are compressed, too. */
 "use strict";
 
 /** The bytes of base64, also where the browser has neither fromBase64 nor atob. */
@@ -30,6 +30,12 @@ function weightsOf(text, dtype) {
     for (let i = 0; i < out.length; i++) out[i] = table[view.getUint16(2 * i, true)];
   }
   return out;
+}
+
+/** The bytes that zlib compressed. */
+async function inflated(bytes) {
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
 /** The number that the 16 bits of a float16 stand for (IEEE 754). */

@@ -108,6 +108,7 @@ class Model {
       offset += size;
     }
     this.weights = weights;
+    this.counts = null; // Counts of the text that it learned from, where they are mixed in
     const { block_size, n_layer, n_head, head_size } = this.config;
     this.width = n_head * head_size; // of all heads together
     this.shifted = header.shifted; // channels that token shift moves

@@ -92,13 +92,12 @@ class Asked {
     this.run.length = shared;
     for (const id of context.slice(shared)) this.record = this.run.step(id);
     this.passed = context;
-    return marginOf(this.record.logits, answer);
+    return marginOf(opinions(this.run.model, this.record.logits, context, this.run.off).mixed, answer);
   }
 }
 
-/** Probability of `answer` minus that of the likeliest other; -1 if that is not a number. */
-function marginOf(logits, answer) {
-  const probs = probabilities(logits);
+/** Of probs (V,), that of `answer` minus that of the likeliest other; -1 if it is not a number. */
+function marginOf(probs, answer) {
   let rival = 0;
   probs.forEach((prob, id) => { if (id !== answer && !(prob <= rival)) rival = prob; });
   const margin = probs[answer] - rival;

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PURE = ("decode", "engine", "writing", "explain")  # scripts that know of no page
-DRAWING = ("dom", "side", "text", "place", "weights", "contexts", "page")
+PURE = ("decode", "engine", "counts", "writing", "explain")  # scripts that know of no page
+DRAWING = ("dom", "side", "text", "duel", "place", "weights", "contexts", "page")
 
 
 def script(name: str) -> str:
@@ -35,17 +35,18 @@ def fill(template: str, parts: dict[str, str]) -> str:
     return re.sub(rf"\[({names})\]", lambda found: parts[found[1]], template)
 
 
-def page(title: str, about: list[str], given: dict[str, Any], weights: list[str]) -> str:
+def page(title: str, about: list[str], given: dict[str, Any], large: dict[str, str]) -> str:
     """The HTML of a page that needs nothing else.
 
-    about: sentences below the title; given: what page.js reads; weights: base64 for each side
+    about: sentences below the title; given: what page.js reads; large: base64 by the name of its
+    element, weights-0 and counts-0 for the first side
     """
     code = "\n".join(map(script, (*PURE, *DRAWING)))
     style = (HERE / "page.css").read_text("utf-8")
     data = [f'<script type="application/json" id="given">{plain(given)}</script>']
     data += [
-        f'<script type="application/octet-stream" id="weights-{i}">{text}</script>'
-        for i, text in enumerate(weights)
+        f'<script type="application/octet-stream" id="{name}">{text}</script>'
+        for name, text in large.items()
     ]
     parts = {
         "title": html.escape(title),

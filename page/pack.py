@@ -1,17 +1,21 @@
-"""A model as the page carries it: its structure as plain values, its weights as base64."""
+"""A model as the page carries it: its structure as plain values, weights and counts as base64."""
 
 import base64
 import dataclasses
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from data import counts
 from model import GPT, Shift
 
 MOST_WEIGHTS = 30_000_000  # 80 MB of base64 in float16: more, and browsers take many seconds
+MOST_GRAMS = 30_000_000  # about 40 MB of base64
 MOST_FLOAT32 = 2_000_000  # beyond that, half the bytes are worth the rounding
+COUNTED = ("last", "followers", "counts")  # of each order, as counts.js reads them
 
 
 def ordered(model: GPT) -> Iterator[tuple[str, Tensor]]:
@@ -66,3 +70,30 @@ def pack(model: GPT, chars: str, dtype: torch.dtype) -> dict[str, Any]:
             raw.numpy().astype(raw.numpy().dtype.newbyteorder("<"))
         ).decode(),
     }
+
+
+def pack_counts(levels: list[dict[str, Tensor]], shares: list[float], vocab_size: int) -> dict:
+    """What counts.js makes Counts from, of what `data.counts.pack` packed: {vocab_size, shares,
+    orders, bytes}, where bytes is what zlib makes of all values, as base64.
+
+    Raises ValueError, one sentence, when they are too many for a page.
+    """
+    if (grams := gram_count(levels)) > MOST_GRAMS:
+        raise ValueError(
+            f"it has {grams:,} counts, and a page carries {MOST_GRAMS:,} at most; --trained-alone "
+            "leaves them out"
+        )
+    orders, raw = [], []
+    for level in levels:
+        named = {name: counts.smallest(level[name].numpy()) for name in COUNTED}
+        orders.append({name: [str(v.dtype)[6:], len(v)] for name, v in named.items()})
+        raw += [
+            v.numpy().astype(v.numpy().dtype.newbyteorder("<")).tobytes() for v in named.values()
+        ]
+    packed = base64.b64encode(zlib.compress(b"".join(raw), 9)).decode()
+    return {"vocab_size": vocab_size, "shares": shares, "orders": orders, "bytes": packed}
+
+
+def gram_count(levels: list[dict[str, Tensor]]) -> int:
+    """How many grams of all lengths have a count."""
+    return sum(len(level["last"]) for level in levels)

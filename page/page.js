@@ -2,8 +2,9 @@
 "use strict";
 
 class App {
-  constructor(given) {
-    this.sides = given.sides.map((side, i) => new Side(side, byId(`weights-${i}`), i));
+  /** counts: of each side the bytes of its counts, or null. */
+  constructor(given, counts) {
+    this.sides = given.sides.map((side, i) => new Side(side, byId(`weights-${i}`), counts[i], i));
     this.main = this.sides[0];
     this.place = null;
     this.pinned = false;
@@ -36,8 +37,8 @@ class App {
   badge() {
     const bad = this.sides.some(({ check }) => !(check.off <= check.allowed));
     byId("badge").className = bad ? "bad" : "good";
-    fill(byId("badge"), ...this.sides.map(({ label, check }) => el("span", {},
-      check.off <= check.allowed ? `✓ ${label} agrees with PyTorch to ${check.off.toExponential(0)}`
+    fill(byId("badge"), ...this.sides.map(({ label, check, said }) => el("span", {},
+      check.off <= check.allowed ? `✓ ${label} agrees with PyTorch to ${check.off.toExponential(0)}${said}`
         : `✗ FAILED: ${label} is off from PyTorch by ${check.off.toExponential(0)}; do not trust this page`)));
   }
 
@@ -50,7 +51,9 @@ class App {
     byId("free").addEventListener("click", () => this.free());
     byId("back").addEventListener("click", () => this.step(-1));
     byId("forth").addEventListener("click", () => this.step(1));
-    byId("shading").append(...SHADES.map(([value, label]) => el("option", { value }, label)));
+    byId("duel").hidden = !this.main.model.counts;
+    const shades = SHADES.filter(([value]) => value !== "counts" || this.main.model.counts);
+    byId("shading").append(...shades.map(([value, label]) => el("option", { value }, label)));
     byId("shading").addEventListener("change", (event) => { this.shading = event.target.value; this.refresh(); });
     byId("theme").addEventListener("change", (event) => {
       document.documentElement.dataset.theme = event.target.value;
@@ -126,7 +129,7 @@ class App {
       for (const side of this.sides) while (side.text.step()) yield;
       if (!written) { this.refresh(); begun = performance.now(); }
       if (written === n) break;
-      const id = choose(this.main.text.logits(), options, this.random);
+      const id = choose(this.main.text.scores(), options, this.random);
       for (const side of this.sides) side.text.append(side.ids([this.main.model.chars[id]])[0]);
       this.view.grow(this.chars);
       if (!this.pinned) this.place = this.main.text.ids.length - 2;
@@ -229,7 +232,8 @@ class App {
     byId("free").disabled = !this.pinned;
     if (place === null || !main.text.records[place]) return this.view.shade(place, this.pinned, null, null);
     const shades = shadesOf(main, this.shading, place, this.headOf(main), this.places[0].pair(place));
-    const start = this.shading === "surprise" || this.shading === "seen" ? null : main.text.starts[place];
+    const whole = ["surprise", "counts", "seen"].includes(this.shading); // not the window alone
+    const start = whole ? null : main.text.starts[place];
     this.view.shade(place, this.pinned, shades, start);
     for (const view of this.places) view.draw(place);
   }
@@ -238,8 +242,9 @@ class App {
 const MOST_PLACES = 10000;
 const SHORT = 40; // characters: a text that Python wrote is made as long as that
 
-window.addEventListener("DOMContentLoaded", () => {
-  const app = new App(JSON.parse(byId("given").textContent));
+window.addEventListener("DOMContentLoaded", async () => {
+  const given = JSON.parse(byId("given").textContent);
+  const app = new App(given, await Promise.all(given.sides.map((_, i) => countsOf(byId(`counts-${i}`)))));
   byId("loading").remove();
   byId("page").hidden = false;
   window.app = app; // for the console

@@ -20,7 +20,7 @@ class PlaceView {
     return this.side.model.chars;
   }
 
-  /** Ids [target, other] that the score is about. */
+  /** Ids [target, other] that the score is about, which is the net's. */
   pair(place) {
     const { text, model } = this.side, record = text.records[place];
     const [first, second] = ranked(record.logits), actual = text.ids[place + 1];
@@ -37,7 +37,7 @@ class PlaceView {
     if (this.totals && this.totals.place !== place) this.totals = null;
     fill(this.box,
       el("h3", {}, this.side.label),
-      this.expectation(place, record),
+      this.expectation(place),
       this.heads(place, record),
       this.parts(place, record),
       this.sources(place, record));
@@ -45,27 +45,33 @@ class PlaceView {
 
   /** A sentence on this place, also for the live region. */
   sentence(place) {
-    const { text } = this.side, record = text.records[place];
-    if (!record) return "";
-    const probs = probabilities(record.logits), order = ranked(probs);
+    const { text } = this.side;
+    if (!text.records[place]) return "";
+    const probs = text.opinions(place).mixed, order = ranked(probs);
     const before = text.ids.slice(Math.max(0, place - 7), place + 1).map((id) => this.chars[id]);
     const first = `After ${visibleText(before)} it expects ${spoken(this.chars[order[0]])}, ${percent(probs[order[0]])}.`;
     const next = text.ids[place + 1];
     if (next === undefined) return first;
-    const rank = order.indexOf(next) + 1, bits = text.surprise(place + 1).toFixed(2);
+    const rank = order.indexOf(next) + 1, bits = text.surprise(place + 1);
     return `${first} What came was ${spoken(this.chars[next])}: ${percent(probs[next])}, `
-      + `number ${rank} of ${order.length}, a surprise of ${bits} bits.`;
+      + `number ${rank} of ${order.length}, a surprise of ${bits.mixed.toFixed(2)} bits.`
+      + (bits.counted === undefined ? "" : ` ${winner(bits)}`);
   }
 
-  expectation(place, record) {
-    const probs = probabilities(record.logits), next = this.side.text.ids[place + 1];
-    const rows = ranked(probs).slice(0, 5).map((id) => [
+  expectation(place) {
+    const { text, model } = this.side, found = text.opinions(place), next = text.ids[place + 1];
+    const rows = ranked(found.mixed).slice(0, 5).map((id) => [
       el("span", {}, glyph(this.chars[id]), id === next ? " ← came" : ""),
-      percent(probs[id]), share(probs[id]),
+      percent(found.mixed[id]), share(found.mixed[id]),
     ]);
+    const seen = text.ids.slice(text.starts[place], place + 1);
     return el("div", {},
       el("p", { class: "sentence" }, this.sentence(place)),
-      table("The likeliest next characters", ["character", "probability", ""], rows));
+      found.counted ? opinionsTable(this.chars, found, next)
+        : table("The likeliest next characters", ["character", "probability", ""], rows),
+      found.counted ? el("p", {}, mixing(this.chars, found, seen)) : null,
+      model.counts ? this.toggle("mix the counts in", "counts") : null,
+      tallyTable(text));
   }
 
   /** Every head as a strip: the window from left to right, darker where it looks more. */
@@ -126,7 +132,7 @@ class PlaceView {
     ]);
     const apart = found.sum - found.score;
     return el("div", {},
-      el("h4", {}, "What made it so"),
+      el("h4", {}, this.side.model.counts ? "What made the net say so" : "What made it so"),
       this.questions(pair),
       table("What each part adds directly to the score. Untick a part to switch it off.",
         ["part", "adds", "", "in all"], rows, { class: "parts" }),
@@ -189,7 +195,7 @@ class PlaceView {
       text.read(context);
       for (let n = 0; n < 40; n++) {
         while (text.step()) yield;
-        text.append(choose(text.logits(), { temperature: 0 }));
+        text.append(choose(text.scores(), { temperature: 0 }));
       }
       written.push(text.ids.slice(context.length).map((id) => side.model.chars[id]).join(""));
     }

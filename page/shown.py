@@ -1,6 +1,7 @@
 """What the page is told of one model: its weights, what they mean, its task, and what to check."""
 
 import base64
+import dataclasses
 import math
 import random
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ from analysis.heads import look, through_ln_f
 from data.aab import Rule
 from data.tokenizer import CharTokenizer
 from generate import generate
+from mixture import Mixture
 from model import GPT
 from page.breaks import Break
-from page.pack import pack, rounded
+from page.pack import gram_count, pack, pack_counts, rounded
 from proof.proof import count_contexts, every_context
 
 MOST_TILES = 500  # more contexts than that are sampled
@@ -27,6 +29,8 @@ class Shown:
     """One model on the page.
 
     label, about: a name, and a sentence
+    mixture: the model with counts beside it, if there are any
+    counts: those, as `data.counts.pack` packed them
     columns, units: names of the residual stream's columns and of the feed-forward's units, if any
     rule, shortest: what has to come after a context of at least so many characters
     proved: what Python found out about that
@@ -44,6 +48,13 @@ class Shown:
     proved: str = ""
     breaks: list[Break] = field(default_factory=list)
     by_hand: bool = False
+    mixture: Mixture | None = None
+    counts: list[dict[str, Tensor]] = field(default_factory=list)
+
+    @property
+    def writer(self) -> GPT | Mixture:
+        """What writes the text."""
+        return self.mixture or self.model
 
 
 def base64_of(values: Tensor) -> str:
@@ -51,7 +62,7 @@ def base64_of(values: Tensor) -> str:
     return base64.b64encode(values.float().contiguous().numpy().astype("<f4")).decode()
 
 
-def write_on(model: GPT, idx: Tensor, temperature: float) -> Tensor:
+def write_on(model: GPT | Mixture, idx: Tensor, temperature: float) -> Tensor:
     """idx (T,) and what the model writes after it, up to a window or LONGEST_CHECK -> (t,)."""
     size = min(model.config.block_size, LONGEST_CHECK)
     idx, generator = idx[-size:], torch.Generator().manual_seed(1)
@@ -60,9 +71,11 @@ def write_on(model: GPT, idx: Tensor, temperature: float) -> Tensor:
 
 
 @torch.inference_mode()
-def checks(model: GPT, chars: str, idx: Tensor) -> dict[str, Any]:
+def checks(shown: Shown, idx: Tensor) -> dict[str, Any]:
     """What the page has to compute as well, of idx (T,): the logits, where each head looks from the
-    last place, and what each head adds there to the likeliest logit against the runner-up."""
+    last place, what each head adds there to the likeliest logit against the runner-up, and what
+    the counts make of the logits."""
+    model, chars = shown.model, shown.chars
     logits, inside = model(idx[None])[0], look(model, idx[None])  # (T, V)
     target, *others = logits[-1].topk(min(2, len(chars))).indices.tolist()
     other = others[0] if others else target
@@ -75,6 +88,7 @@ def checks(model: GPT, chars: str, idx: Tensor) -> dict[str, Any]:
     return {
         "text": CharTokenizer(chars).decode(idx),
         "logits": base64_of(logits),
+        "mixed": base64_of(shown.mixture(idx[None])[0]) if shown.mixture else None,
         "pattern": base64_of(inside.pattern[0, :, -1]),
         "heads": base64_of(heads[:, target] - heads[:, other]),
         "target": target,
@@ -108,40 +122,55 @@ def task_of(shown: Shown) -> dict[str, Any]:
     }
 
 
-def described(shown: Shown, prompt: Tensor, temperature: float) -> tuple[dict[str, Any], str]:
-    """What page.js reads about one model, and its weights as base64.
+def described(shown: Shown, prompt: Tensor, temperature: float) -> tuple[dict, dict[str, str]]:
+    """What page.js reads about one model, and its weights and its counts as base64, by name.
 
     Raises ValueError, one sentence, when the model is too large.
     """
     dtype = torch.float32 if shown.by_hand else rounded(shown.model)
     packed, about = pack(shown.model, shown.chars, dtype), shown.about
-    model = shown.model
-    if dtype == torch.float16:
-        model, change = halved(shown.model, prompt, temperature)
+    carried = shown if dtype == torch.float32 else halved(shown)
+    idx = write_on(carried.writer, prompt, temperature)
+    if carried is not shown:
         about += (
             " Its weights are rounded to float16, which changes no probability of the first text "
-            f"by more than {change:.1g}."
+            f"by more than {change(shown, carried, idx):.1g}."
         )
-    weights = packed.pop("weights")
+    large, counts = {"weights": packed.pop("weights")}, None
+    if shown.mixture:
+        counts = pack_counts(
+            shown.counts, shown.mixture.shares.tolist(), shown.model.config.vocab_size
+        )
+        large["counts"] = counts.pop("bytes")
+        about += (
+            f" Beside it are counts of its text: {gram_count(shown.counts):,}, of up to "
+            f"{len(shown.counts)} characters, {len(large['counts']) / 1e6:.1f} MB of this page."
+        )
     return {
         "label": shown.label,
         "about": about,
         "packed": packed,
+        "counts": counts,
         "columns": shown.columns,
         "units": shown.units,
         "task": None if shown.rule is None else task_of(shown),
         "breaks": [vars(each) for each in shown.breaks],
-        "checks": checks(model, shown.chars, write_on(model, prompt, temperature)),
-    }, weights
+        "checks": checks(carried, idx),
+    }, large
+
+
+def halved(shown: Shown) -> Shown:
+    """The same with its weights rounded to float16."""
+    model, mixture = GPT(shown.model.config).eval(), shown.mixture
+    weights = shown.model.state_dict()
+    model.load_state_dict({name: weight.half().float() for name, weight in weights.items()})
+    if mixture:
+        mixture = Mixture(model, mixture.counts, mixture.shares).eval()
+    return dataclasses.replace(shown, model=model, mixture=mixture)
 
 
 @torch.inference_mode()
-def halved(model: GPT, prompt: Tensor, temperature: float) -> tuple[GPT, float]:
-    """The model with its weights rounded to float16, and how far that moves a probability."""
-    copied = GPT(model.config).eval()
-    copied.load_state_dict(
-        {name: weight.half().float() for name, weight in model.state_dict().items()}
-    )
-    idx = write_on(copied, prompt, temperature)[None]
-    before, after = (each(idx).softmax(dim=-1) for each in (model, copied))
-    return copied, (before - after).abs().max().item()
+def change(one: Shown, other: Shown, idx: Tensor) -> float:
+    """How far apart the probabilities are that both give, at most, in the text idx (T,)."""
+    before, after = (each.writer(idx[None]).softmax(dim=-1) for each in (one, other))
+    return (before - after).abs().max().item()

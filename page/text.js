@@ -6,6 +6,7 @@ const SHADES = [
   ["seen", "what looks at it"],
   ["adds", "what adds to the score"],
   ["surprise", "how surprising each one was"],
+  ["counts", "counts against net"],
   ["none", "nothing"],
 ];
 
@@ -41,7 +42,16 @@ class TextView {
       if (node.char < "\u0300" || node.getBoundingClientRect().width) continue;
       node.className = node.kind = "place narrow"; // it is drawn as a part of the letter before
     }
-    this.box.scrollTop = this.box.scrollHeight;
+    this.follow();
+  }
+
+  /** Scroll to the end, once a frame: each time, all of the text is laid out. */
+  follow() {
+    if (this.following) return;
+    this.following = requestAnimationFrame(() => {
+      this.following = null;
+      this.box.scrollTop = this.box.scrollHeight;
+    });
   }
 
   point(event, pinned) {
@@ -112,7 +122,9 @@ function shadesOf(side, kind, place, head, pair) {
   const { text } = side, record = text.whole(place), start = text.starts[place];
   const out = new Array(text.ids.length).fill(0);
   if (kind === "surprise") {
-    out.forEach((_, i) => { out[i] = (text.surprise(i) ?? 0) / 6; }); // 6 bits and more are darkest
+    out.forEach((_, i) => { out[i] = (text.surprise(i)?.mixed ?? 0) / 6; }); // 6 bits and more are darkest
+  } else if (kind === "counts") {
+    out.forEach((_, i) => { out[i] = better(text.surprise(i)) / 4; }); // 4 bits and more are darkest
   } else if (!record || kind === "none") return out;
   else if (kind === "looks") {
     attention(side, record, head).forEach((value, i) => { out[start + i] = value; });

@@ -143,17 +143,24 @@ class Text {
     return this.records[place];
   }
 
+  /** What the net, the counts and both expect after a place: see `opinions`. */
+  opinions(place) {
+    const { logits } = this.records[place];
+    return opinions(this.model, logits, this.ids.slice(this.starts[place], place + 1), this.off);
+  }
+
   /** The scores of what follows the last place; all of the text is passed through first. */
-  logits() {
+  scores() {
     while (this.step());
-    return this.records[this.ids.length - 1].logits;
+    const place = this.ids.length - 1, { counted, mixed } = this.opinions(place);
+    return counted ? mixed.map(Math.log) : this.records[place].logits;
   }
 
   /** Write n ids on, and return them. */
   write(n, options, random) {
     const written = [];
     for (let i = 0; i < n; i++) {
-      const id = choose(this.logits(), options, random);
+      const id = choose(this.scores(), options, random);
       written.push(id);
       this.append(id);
     }
@@ -161,9 +168,16 @@ class Text {
     return written;
   }
 
-  /** How surprising the character at `place` was, in bits; null where nothing predicted it. */
+  /** How surprising the character at `place` was, in bits; null where nothing predicted it.
+   *
+   * Returns {net, mixed}, with counts also {counted}: to the net, to the counts, and to both. */
   surprise(place) {
-    const record = this.records[place - 1];
-    return record ? -Math.log2(probabilities(record.logits)[this.ids[place]]) : null;
+    const record = this.records[place - 1], id = this.ids[place];
+    if (!record || id === undefined) return null;
+    if (!record.surprise) { // the whole text is shaded by it, often
+      const { net, counted, mixed } = this.opinions(place - 1), bits = (probs) => -Math.log2(probs[id]);
+      record.surprise = { net: bits(net), mixed: bits(mixed), ...(counted && { counted: bits(counted) }) };
+    }
+    return record.surprise;
   }
 }

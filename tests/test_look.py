@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,6 +15,10 @@ import torch
 
 import handmade
 import look
+from data.counts import count
+from data.counts import pack as pack_counts
+from data.ngrams import Ngrams
+from mixture import Mixture
 from model import GPT, GPTConfig
 from page import pack, shown
 from system import checkpoint
@@ -82,15 +87,46 @@ def test_a_prompt_cannot_end_the_script(call: Callable[..., Ended], tmp_path: Pa
     assert out.read_text("utf-8").count("</script>") == 3
 
 
-def test_counts_are_left_out_and_that_is_said(
-    call: Callable[..., Ended], tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+def test_counts_are_carried_or_left_out_and_that_is_said(
+    call: Callable[..., Ended], tmp_path: Path
 ) -> None:
-    loaded = checkpoint.load(saved)
-    loaded.counts, loaded.shares = [{"x": torch.zeros(1)}], [0.5]
-    monkeypatch.setattr(look.models, "load", lambda path: loaded)
-    out = tmp_path / "page.html"
-    assert call(look.main, "--ckpt", saved, "--out", out).status == 0
-    assert "The counts beside it are left out" in given(out)["sides"][0]["about"]
+    V, out = len(CHARS), tmp_path / "page.html"
+    levels = pack_counts(count([np.arange(300) ** 2 % V], V, 3), V)
+    model, argv = tiny_gpt(vocab_size=V), ("--ckpt", tmp_path / "x.pt", "--out", out)
+    checkpoint.save(tmp_path / "x.pt", kept(model, counts=levels, shares=[0.25, 0.5, 0.75]))
+    said, pages = [], []
+    for option in ((), ("--trained-alone",)):
+        said.append(call(look.main, *argv, *option).out)
+        pages.append((out.read_text("utf-8"), given(out)["sides"][0]))
+    (whole, side), (less, alone) = pages
+    blob = re.search(r'id="counts-0">(.*?)</script>', whole)[1]
+    values = [level[name].numpy().tobytes() for level in levels for name in pack.COUNTED]
+    assert zlib.decompress(base64.b64decode(blob)) == b"".join(values)
+    assert side["counts"]["shares"] == [0.25, 0.5, 0.75]
+    grams = sum(len(level["last"]) for level in levels)
+    assert f"counts of its text: {grams}, of up to 3 characters, 0.0 MB" in side["about"]
+    assert re.search(
+        r": 0\.1 MB, 0\.0 MB of it counts, which --trained-alone leaves out; open", said[0]
+    )
+    assert "The counts beside it are left out" in alone["about"] and said[1].endswith(
+        "MB; open it in a browser\n"
+    )
+    assert alone["counts"] is None and "counts-0" not in less
+    assert side["checks"]["mixed"] and not alone["checks"]["mixed"]
+
+
+def test_too_many_counts_are_refused_with_a_remedy_that_works(
+    call: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    V, out = len(CHARS), tmp_path / "page.html"
+    levels = pack_counts(count([np.arange(V)], V, 1), V)
+    checkpoint.save(tmp_path / "x.pt", kept(tiny_gpt(vocab_size=V), counts=levels, shares=[0.5]))
+    monkeypatch.setattr(pack, "MOST_GRAMS", V - 1)
+    argv = ("--ckpt", tmp_path / "x.pt", "--out", out)
+    refused = call(look.main, *argv)
+    assert refused.status == 2 and f"x: it has {V} counts, and a page carries" in refused.err
+    remedy = re.search(r"--[\w-]+", refused.err.partition("at most;")[2])[0]
+    assert call(look.main, *argv, remedy).status == 0
 
 
 def test_weights_are_halved_where_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,13 +134,26 @@ def test_weights_are_halved_where_they_are_many(monkeypatch: pytest.MonkeyPatch)
     model = tiny_gpt(vocab_size=len(CHARS)).eval()
     idx = torch.tensor([1, 2, 3])
     one = shown.Shown("x", "About.", model, CHARS)
-    side, weights = shown.described(one, idx, 0.0)
+    side, carried = shown.described(one, idx, 0.0)
     assert side["packed"]["dtype"] == "float16"
-    assert len(weights) == pytest.approx(model.parameter_count() * 2 * 4 / 3, abs=4)
+    assert len(carried["weights"]) == pytest.approx(model.parameter_count() * 2 * 4 / 3, abs=4)
     change = float(re.search(r"by more than (\S+)\.$", side["about"])[1])
     assert 0 < change < 0.01
     one.by_hand = True
     assert shown.described(one, idx, 0.0)[0]["packed"]["dtype"] == "float32"
+    V, one.by_hand = len(CHARS), False
+    counts = count([np.arange(50) ** 2 % V], V, 2)
+    one.counts, ngrams = pack_counts(counts, V), Ngrams(counts, vocab_size=V)
+    one.mixture = Mixture(model, ngrams, torch.tensor([0.5, 0.25])).eval()
+    checks = shown.described(one, idx, 0.0)[0]["checks"]
+    logits, mixed = (
+        torch.frombuffer(bytearray(base64.b64decode(checks[name])), dtype=torch.float32).view(-1, V)
+        for name in ("logits", "mixed")
+    )
+    [counted], [known] = ngrams.probs(torch.tensor([[CHARS.index(c) for c in checks["text"]]]))
+    share = one.mixture.shares[known][:, None]
+    expected = (1 - share) * logits.softmax(dim=-1) + share * counted
+    torch.testing.assert_close(mixed.exp(), expected)
     with torch.no_grad():
         model.wte.weight[0, 0] = 1e5  # more than float16 can hold
     assert pack.rounded(model) == torch.float32

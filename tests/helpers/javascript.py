@@ -11,7 +11,9 @@ from page.html import PURE, script
 
 HARNESS = """
 function decoded(packed) {
-  return new Model(packed, weightsOf(packed.weights, packed.dtype));
+  const model = new Model(packed, weightsOf(packed.weights, packed.dtype));
+  if (packed.counts) model.counts = new Counts(packed.counts, bytesOf(packed.counts.bytes));
+  return model;
 }
 function answer(name, given) { return JSON.stringify(CASES[name](JSON.parse(given))); }
 """

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
@@ -12,6 +13,8 @@ from playwright.sync_api import Browser, Page, expect
 
 import handmade
 import look
+import mixture
+from data.counts import count, pack
 from generate import generate
 from proof.proof import prove
 from system import checkpoint
@@ -38,16 +41,26 @@ def odd() -> Checkpoint:
     )
 
 
+def counted() -> Checkpoint:
+    """The same with counts of a text beside it."""
+    saved, V = odd(), len(CHARS)
+    text = np.random.default_rng(1).integers(0, V, 400) % np.random.default_rng(2).integers(1, V)
+    saved.counts, saved.shares = pack(count([text], V, 3), V), [0.2, 0.4, 0.7]
+    return saved
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Write a page with options of look.py, once for each."""
     folder, written = tmp_path_factory.mktemp("pages"), {}
-    checkpoint.save(folder / "odd.pt", odd())
+    files = {"ODD": folder / "odd.pt", "COUNTED": folder / "counted.pt"}
+    for path, saved in zip(files.values(), (odd(), counted()), strict=True):
+        checkpoint.save(path, saved)
 
     def page(*options: str) -> Path:
         if options not in written:
             out = folder / f"{len(written)}.html"
-            given = [option.replace("ODD", str(folder / "odd.pt")) for option in options]
+            given = [str(files.get(option, option)) for option in options]
             assert look.main([*given, "--out", str(out)]) == 0
             written[options] = out
         return written[options]
@@ -115,7 +128,7 @@ ALL = [
     ("--handmade", "two-head"),
     ("--handmade", "abc"),
     ("--handmade", "copy"),
-    ("--ckpt", "ODD", "--prompt", WORD),
+    ("--ckpt", "COUNTED", "--prompt", WORD),
     ("--handmade", "new-head", "--against", "two-head"),
 ]
 
@@ -131,7 +144,10 @@ def test_page_agrees_fits_and_is_accessible(
         page.reload()
         ready(page)
         badge = page.inner_text("#badge")
-        assert re.fullmatch(r"(✓ \S+ agrees with PyTorch to \d+e-\d+\n?)+", badge)
+        assert re.fullmatch(
+            r"(✓ \S+ agrees with PyTorch to \d+e-\d+(, mixed with its counts)?\n?)+", badge
+        )
+        assert ("COUNTED" in options) == ("counts" in badge)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.locator("details.tensor summary").first.click()
         expect(page.locator("table.weights input").first).to_be_visible()
@@ -194,12 +210,17 @@ def test_taps_and_buttons_choose_a_place_on_a_phone(visit: Callable[..., Page]) 
     expect(sentence).to_contain_text("After abaa it expects b")
 
 
-@pytest.mark.parametrize("window", ["half", "slide"])
-def test_page_writes_what_sample_writes(visit: Callable[..., Page], window: str) -> None:
-    page, saved = visit("--ckpt", "ODD", "--prompt", WORD), odd()
+SAMPLED = [("ODD", odd, "half"), ("COUNTED", counted, "slide")]
+
+
+@pytest.mark.parametrize(("name", "kept", "window"), SAMPLED)
+def test_page_writes_what_sample_writes(
+    visit: Callable[..., Page], name: str, kept: Callable[[], Checkpoint], window: str
+) -> None:
+    page, model = visit("--ckpt", name, "--prompt", WORD), mixture.load(kept())
     page.select_option("#window", window)
     idx = torch.tensor([[CHARS.index(char) for char in WORD]])
-    steps = generate(saved.build(), idx, 30, torch.Generator(), temperature=0, window=window)
+    steps = generate(model, idx, 30, torch.Generator(), temperature=0, window=window)
     expected = WORD + "".join(CHARS[new.item()] for new in steps)
     assert write(page, WORD, 30, temperature="0") == expected
     expected = write(page, WORD, 30, temperature="1")
@@ -208,6 +229,53 @@ def test_page_writes_what_sample_writes(visit: Callable[..., Page], window: str)
     page.click("#go-on")
     ready(page)
     assert len(page.evaluate("app.chars")) == len(WORD) + 60
+
+
+@torch.inference_mode()
+def test_net_and_counts_stand_side_by_side(visit: Callable[..., Page]) -> None:
+    page, both = visit("--ckpt", "COUNTED", "--prompt", WORD), mixture.load(counted())
+    text = write(page, WORD, 20, temperature="1")
+    page.click("#place-4")
+    drawn(page)
+    ids = [CHARS.index(char) for char in text]
+    seen, came = torch.tensor([ids[:5]]), ids[5]
+    net = both.gpt(seen)[0, -1].softmax(dim=-1)
+    [[counts]], [[known]] = both.counts.probs(seen, last=1)
+    mixed, share = both(seen)[0, -1].exp(), both.shares[known]
+    table = page.locator("table.opinions").first
+    [row] = [row for row in table.locator("tbody tr").all() if "came" in row.inner_text()]
+    expected = [100 * p[came].item() for p in (net, counts, mixed)]
+    assert numbers(" ".join(row.locator("td").all_inner_texts())) == pytest.approx(
+        expected, abs=0.06
+    )
+    context = ["nothing", "the last character", "the last 2 characters"][known]
+    said = page.locator("#places p", has_text="The counts know")
+    expect(said).to_contain_text(f"The counts know {context}")
+    expect(said).to_contain_text(f"There their share is {100 * share:.1f} %")
+    winner = "counts" if counts[came] > net[came] else "net"
+    expect(page.locator("#places .sentence")).to_contain_text(f"The {winner} guessed it better")
+    found = page.evaluate("tally(app.main.text)")
+    cells = page.locator("table.opinions").last.locator("tbody tr").all_inner_texts()
+    assert [numbers(cell)[0] for cell in cells[:2]] == [found["net"], found["counted"]]
+    assert found["net"] + found["counted"] == found["n"] == len(text) - 1
+    page.select_option("#shading", "counts")
+    drawn(page)
+    leads = page.evaluate("app.chars.map((_, place) => better(app.main.text.surprise(place)))")
+    for place, lead in enumerate(leads):
+        marks = page.locator(f"#place-{place}").get_attribute("class")
+        assert ("above" in marks, "below" in marks) == (lead > 0.2, lead < -0.2), lead
+        assert "outside" not in marks
+    spoil = "(app.main.model.counts.shares.fill(0), app.main.agreement().off)"
+    assert page.evaluate(spoil) > 1e-4
+    page.get_by_label("mix the counts in").uncheck()
+    ready(page)
+    drawn(page)
+    expect(page.locator("table.opinions")).to_have_count(0)
+    shown = numbers(page.locator("#places tbody td").first.inner_text())[0]
+    assert shown == pytest.approx(100 * net.max().item(), abs=0.06)
+    without = page.locator(".continuations dd").last.inner_text()
+    steps = generate(both.gpt, seen, 40, torch.Generator(), temperature=0, window="half")
+    assert without == "".join(CHARS[new.item()] for new in steps)
 
 
 def test_writing_can_be_stopped_and_gone_on_with(visit: Callable[..., Page]) -> None:
