@@ -1,10 +1,8 @@
-"""Write on: the next character from the scores, again and again, as ids and as text."""
+"""Write on: the next character from the scores, again and again, as ids."""
 
 import dataclasses
 import functools
-import itertools
-import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -12,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.ngrams import Ngrams
-from data.tokenizer import CharTokenizer
 from mixture import Mixture
 from model import GPT, MultiHeadAttention, Past, Rotary, tail, turned
 from system.device import autocast
@@ -41,13 +38,16 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 
 def choose(
     logits: Tensor,
-    generator: torch.Generator,
+    generator: torch.Generator | Sequence[torch.Generator],
     *,
     temperature: float,
     top_k: int | None,
     top_p: float | None,
 ) -> Tensor:
-    """Draw one id per row of `logits` (B, V) -> (B, 1); temperature 0 takes the likeliest."""
+    """Draw one id per row of `logits` (B, V) -> (B, 1); temperature 0 takes the likeliest.
+
+    All rows may have one generator, or each its own.
+    """
     if temperature == 0:
         return logits.argmax(dim=-1, keepdim=True)
     logits = logits.float() / max(temperature, 1e-6)
@@ -57,7 +57,11 @@ def choose(
         logits = keep_top_p(logits, top_p)
     probs = logits.softmax(dim=-1)
     # the draw of torch.multinomial, without its checks, which take longer than the draw
-    waits = torch.empty_like(probs).exponential_(generator=generator)
+    if isinstance(generator, torch.Generator):
+        waits = torch.empty_like(probs).exponential_(generator=generator)
+    else:
+        rows = zip(probs, generator, strict=True)
+        waits = torch.stack([torch.empty_like(p).exponential_(generator=own) for p, own in rows])
     waits.clamp_(min=SHORTEST)  # an Apple chip also draws 0, and 0 / 0 would win
     return (probs / waits).argmax(dim=-1, keepdim=True)
 
@@ -196,7 +200,7 @@ def generate(
     model: GPT | Mixture,
     idx: Tensor,
     max_new_tokens: int,
-    generator: torch.Generator,
+    generator: torch.Generator | Sequence[torch.Generator],
     *,
     temperature: float = 1.0,
     top_k: int | None = None,
@@ -207,7 +211,8 @@ def generate(
     """Continue each row of idx (B, T), T >= 1, yielding the new ids (B,) of each place in turn.
 
     The context is the last block_size ids. The weights are those at the start; nothing is dropped.
-    Temperature divides the scores; top_k, then top_p narrow the choice.
+    Temperature divides the scores; top_k, then top_p narrow the choice. With a generator for each
+    row, a row is what it would be alone, but for the rounding of a larger product.
 
     While the context fills, each character passes through the model once, in float32. After that
     every new one moves all others to another place, and the whole context is computed again, with
@@ -219,7 +224,8 @@ def generate(
     """
     size = model.config.block_size
     kept = size if window == "slide" else (size + 1) // 2
-    if idx.shape[0] * size * model.parameter_count() < MANY:
+    together = len(idx) if isinstance(generator, torch.Generator) else 1
+    if together * size * model.parameter_count() < MANY:
         dtype = torch.float32
     whole = ready(model, dtype)
     model = whole if dtype == torch.float32 else ready(model)
@@ -245,40 +251,3 @@ def generate(
         if context.shape[1] > size:
             unseen = context = context[:, -kept:]
             pasts = caches(model)
-
-
-def texts(
-    steps: Iterator[Tensor],
-    tokenizer: CharTokenizer,
-    rows: int,
-    *,
-    stop: str | None = None,
-    every: int = 1,
-) -> Iterator[Iterator[str]]:
-    """What `generate` yields as text: of each row in turn the pieces, as they are made, to `stop`.
-
-    The ids of `every` places are fetched at a time: a GPU has to be waited for.
-    """
-    for row, places in enumerate(itertools.tee(fetch(steps, every), rows)):
-        yield until(tokenizer.stream(map(operator.itemgetter(row), places)), stop)
-
-
-def fetch(steps: Iterator[Tensor], every: int) -> Iterator[list[int]]:
-    """The ids of each place in turn as numbers, `every` places at a time."""
-    while places := list(itertools.islice(steps, every)):
-        yield from torch.stack(places).tolist()
-
-
-def until(chars: Iterable[str], stop: str | None) -> Iterator[str]:
-    """Pass `chars` on up to the first `stop`, which is left out; what may begin it waits."""
-    held = ""
-    for char in chars:
-        held += char
-        if held == stop:
-            return
-        sure = len(held) if stop is None else 0
-        while sure < len(held) and not stop.startswith(held[sure:]):
-            sure += 1
-        yield held[:sure]
-        held = held[sure:]
-    yield held

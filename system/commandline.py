@@ -77,6 +77,13 @@ def bounded(kind: type, low: float, high: float = math.inf) -> Callable[[str], i
     return read
 
 
+def only_one(args: argparse.Namespace, *names: str) -> None:
+    """Raise UserError where more than one of the options `names` is given, those not None."""
+    given = [f"--{name.replace('_', '-')}" for name in names if vars(args)[name] is not None]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} exclude each other; give one")
+
+
 def run(
     command: Callable[[argparse.Namespace], int],
     parser: Parser,

@@ -22,7 +22,7 @@ FLOORS = (  # of the house, lowest first: what stands on a floor imports from th
     {"handmade", "exchange"},
     {"proof"},
     {"analysis"},
-    {"page", "training"},
+    {"page", "training", "writing"},
     {"train", "sample", "score", "compare", "export", "look"},  # the commands
     {"benchmarks"},
     {"docs"},

@@ -1,17 +1,11 @@
 """Generation against a naive loop, and its draws against the exact distribution."""
 
-import copy
-import itertools
-
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
-from data.tokenizer import CharTokenizer
-from generate import choose, fetch, generate, keep_top_k, keep_top_p, texts, until
+from generate import choose, generate, keep_top_k, keep_top_p
 from model import GPT
 from tests.helpers import reference
 from tests.helpers.tiny import tiny_gpt
@@ -97,6 +91,17 @@ def test_a_character_passes_once_while_there_is_room(
     seen = []
     text(watched(seen), prompt(T), window=window)
     assert [characters for characters, _ in seen] == passed
+
+
+@pytest.mark.parametrize("window", ["slide", "half"])
+def test_a_row_with_a_generator_of_its_own_is_what_it_would_be_alone(window: str) -> None:
+    model, idx, many = tiny_gpt(), prompt(4, B=3), 60
+    generators = [torch.Generator().manual_seed(seed) for seed in (5, 6, 5)]
+    steps = generate(model, torch.cat((idx[:2], idx[:1])), many, generators, window=window)
+    written = torch.stack(list(steps), dim=1)
+    halve = window == "half"
+    alone = [drawn(model, idx[i, None], seed=5 + i, n=many, halve=halve) for i in (0, 1)]
+    assert torch.equal(written, torch.cat((*alone, alone[0])))
 
 
 def banded(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor:
@@ -209,6 +214,19 @@ def test_only_a_full_context_of_many_products_is_in_bfloat16(
     assert [dtype for _, dtype in seen] == [torch.float32] * 9
 
 
+def test_how_many_are_written_beside_a_row_does_not_change_its_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    model = watched(seen)
+    alone = model.config.block_size * model.parameter_count()
+    monkeypatch.setattr("generate.MANY", alone + 1)
+    generators = [torch.Generator() for _ in range(5)]
+    list(generate(model, prompt(9, B=5), 1, generators, dtype=torch.bfloat16))
+    list(generate(model, prompt(9, B=5), 1, generators[0], dtype=torch.bfloat16))
+    assert [dtype for _, dtype in seen] == [torch.float32, torch.bfloat16]
+
+
 def test_exactly_k_survive_a_tie() -> None:
     logits = torch.tensor([[1.0, 3.0, 3.0, 0.0, 3.0], [5.0, 2.0, 4.0, 2.0, 2.0]])
     for k in range(1, 8):
@@ -316,48 +334,3 @@ def test_scores_of_any_size_are_drawn_from() -> None:
     logits = torch.tensor([[3e38, -3e38, 0.0]])
     options = {"temperature": 1e-50, "top_k": 2, "top_p": 0.9}
     assert choose(logits, torch.Generator(), **options).tolist() == [[0]]
-
-
-def words(longest: int) -> list[str]:
-    """Every text of a and b with 1 up to `longest` characters."""
-    lengths = range(1, longest + 1)
-    return ["".join(word) for n in lengths for word in itertools.product("ab", repeat=n)]
-
-
-def test_until_ends_before_the_first_stop() -> None:
-    for text, stop in itertools.product(words(8), words(4)):
-        assert "".join(until(text, stop)) == text.split(stop)[0]
-
-
-@given(st.text("abc"), st.none() | st.text("ab", min_size=1, max_size=4))
-def test_until_holds_back_only_what_may_begin_the_stop(text: str, stop: str | None) -> None:
-    chars, passed_on = iter(text), ""
-    for piece in until(chars, stop):
-        passed_on += piece
-        read = len(text) - len(list(copy.copy(chars)))
-        held = text[len(passed_on) : read]
-        assert held == "" or stop.startswith(held)
-
-
-def test_ids_are_fetched_in_order() -> None:
-    places = [torch.tensor([i, -i]) for i in range(7)]
-    for every in (1, 3, 7, 32):
-        assert list(fetch(iter(places), every)) == [[i, -i] for i in range(7)]
-
-
-def test_texts_are_those_of_the_rows_up_to_the_stop() -> None:
-    tokenizer = CharTokenizer("abc.")
-    rows = ["abca.bc", "ccc....", "a.a.a.a"]
-    places = list(torch.stack([tokenizer.encode(row) for row in rows], dim=1))
-    for every, stop in itertools.product((1, 3, 8), (None, ".", "bc")):
-        expected = [row.split(stop)[0] if stop else row for row in rows]
-        written = texts(iter(places), tokenizer, 3, stop=stop, every=every)
-        assert ["".join(text) for text in written] == expected
-
-
-def test_text_comes_as_it_is_made() -> None:
-    asked = []
-    places = (asked.append(i) or torch.tensor([i % 3]) for i in range(9))
-    [text] = texts(places, CharTokenizer("abc"), 1)
-    assert asked == [] and next(text) == "a" and asked == [0]
-    assert next(text) == "b" and asked == [0, 1]

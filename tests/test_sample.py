@@ -26,7 +26,7 @@ from tests.helpers import reference, said
 from tests.helpers.posix import needs_posix
 from tests.helpers.runs import exact
 
-INFO = "model.pt, step 3\n"
+INFO = "model.pt, step 3; seed 1, --seed 2 writes another text\n"
 FUZZ = int(os.environ.get("FUZZ", "100"))  # examples of settings
 
 
@@ -120,17 +120,29 @@ def test_limits(write: Callable) -> None:
 
 
 def test_several_samples(write: Callable) -> None:
-    status, out, err = write("--num-samples", "3", "--prompt", "ab", "--stop", "\n")
-    texts = out.splitlines()
+    status, out, err = write("--num-samples", "3", "--prompt", "ab", "--max-new-tokens", "20")
+    texts = out.removesuffix("\n").split("\n---\n")
     assert status == 0 and len(texts) == 3 == len(set(texts))
     assert all(text.startswith("ab") for text in texts)
-    assert err == INFO + "".join(f"--- sample {i} of 3\n" for i in (1, 2, 3))
+    seeds = "model.pt, step 3; seeds 1 to 3, --seed 4 writes other texts\n"
+    assert err == seeds + "".join(f"--- sample {i} of 3\n" for i in (1, 2, 3))
 
 
 def test_stop(write: Callable) -> None:
     text = write("--prompt", "a").out
     stop = text[7:9]
     assert write("--prompt", "a", "--stop", stop).out == "a" + text[1:].split(stop)[0] + "\n"
+
+
+@pytest.mark.parametrize("setting", ["--temperature 0", "--top-k 1"])
+def test_where_no_seed_matters_none_is_named(setting: str, write: Callable) -> None:
+    assert write("--seed", "4", *setting.split()).err == "model.pt, step 3\n"
+
+
+def test_the_seed_after_the_last_is_the_first(write: Callable) -> None:
+    last = 2**63 - 1
+    said = write("--seed", str(last), "--num-samples", "2").err.splitlines()[0]
+    assert said.endswith(f"; seeds {last} to 0, --seed 1 writes other texts")
 
 
 def test_prompt_files(write: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +202,8 @@ def test_bytes_that_are_no_text(write: Callable, refused: Callable) -> None:
     prompt = os.fsdecode(b"ag\xffe\xc3")  # as the command line hands them over
     assert r"'\udcc3' (U+DCC3) and '\udcff' (U+DCFF)" in refused("--prompt", prompt)
     assert write("--prompt", prompt, "--unknown", "skip") == write("--prompt", "age")
-    assert write("--prompt", "age", "--stop", prompt) == write("--prompt", "age")
+    for skip in ((), ("--unknown", "skip")):
+        assert "would ever stop there; give a text" in refused("--stop", prompt, *skip)
 
 
 @pytest.mark.parametrize(
@@ -366,8 +379,8 @@ def test_any_settings_write_or_are_refused(write: Callable) -> None:
             assert any(err.startswith(f"sample.py: {option} ") for option in wrong)
         else:
             samples, count = int(values.get("--num-samples", 1)), int(values["--max-new-tokens"])
-            assert (status, len(out)) == (0, samples * (1 + count + 1))
-            assert err.startswith(INFO)
+            assert (status, len(out)) == (0, samples * (1 + count) + (samples - 1) * 5 + 1)
+            assert err.startswith("model.pt, step 3")
 
     example()
     assert set(endings) == {0, 2}
@@ -402,7 +415,7 @@ def by_hand(call: Callable, *argv: str) -> tuple[int, str, str]:
         ("one-head --prompt bbb --max-new-tokens 4", "bbbaaba"),
         ("two-head --prompt aab --max-new-tokens 15", "aababaababaababaab"),
         ("new-head --prompt aab --max-new-tokens 7", "aababaabab"),
-        ("--max-new-tokens 3 --num-samples 2", "abaa\nabaa"),
+        ("--max-new-tokens 3 --num-samples 2", "abaa\n---\nabaa"),
         ("", "aba" * 167),
     ],
 )
@@ -478,7 +491,9 @@ def test_the_precision_is_that_of_the_run(
     write: Callable, saved: Checkpoint, home: Path, call: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(sample, "generate", lambda *_, dtype, **__: iter(seen.append(dtype) or []))
+    monkeypatch.setattr(
+        "writing.samples.generate", lambda *_, dtype, **__: iter(seen.append(dtype) or [])
+    )
     monkeypatch.setattr(device, "has_bfloat16", lambda place: True)
     write()
     for dtype in ("bfloat16", "float32"):

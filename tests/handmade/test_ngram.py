@@ -125,7 +125,7 @@ def test_the_command(home: Path, call: Callable, refusal: Callable) -> None:
     assert status == 0 and len(out) == 43
     saved = checkpoint.load(Path("ngram.pt"))
     size = saved.build().parameter_count()
-    assert err == f"text.txt, counted to order 3: {size:,} weights set by hand\n"
+    assert err.startswith(f"text.txt, counted to order 3: {size:,} weights set by hand; seed 1, ")
     assert call(sample.main, "--ckpt", "ngram.pt", *ask).out == out
     assert call(sample.main, *by_hand, *ask, "--seed", "2").out != out  # it is drawn, at 0.8
     for argv in (("--data", "text.txt"), ("--handmade", "abc", "--order", "3")):

@@ -11,6 +11,7 @@ milliseconds. A fault is done at the nth call of a function, before or after it:
 Or with what is printed, from the start: {"unread": [1, 2]}, {"full": [1]}, {"hang_up": "step 4/"}.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -67,7 +68,8 @@ class Processes:
 
         `kill_after` is in seconds, `ignored` are signals; `together` is for how many seconds
         signals count as one; nobody reads the handles `unread`, and `full` lead to a full disk;
-        `hang_up`: a terminal that closes once this is shown. `environ` are variables for what is
+        `hang_up`: a terminal that closes once this is shown; `typed`: one at which, each time that
+        the first of two is shown, the second is typed. `environ` are variables for what is
         imported late; the name of no module that is imported may have a part that is in `without`.
         The rest is a fault.
         """
@@ -93,8 +95,8 @@ def serve(*modules: str) -> None:
         importlib.import_module(name)
     for line in sys.stdin:
         task = json.loads(line)
-        if "hang_up" in task:
-            print(json.dumps([hang_up(task)]), flush=True)
+        if "hang_up" in task or "typed" in task:
+            print(json.dumps([at_a_terminal(task)]), flush=True)
             continue
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -122,21 +124,38 @@ def start(task: dict[str, Any], rank: int, port: int) -> tuple[int, int, int]:
     return pid, out, err
 
 
-def hang_up(task: dict[str, Any]) -> tuple[int, str, str]:
-    """Run a command in a terminal, close that when the command has written what `task` says."""
+def at_a_terminal(task: dict[str, Any]) -> tuple[int, str, str]:
+    """Run a command in a terminal, where keys are typed, or which closes, as `task` says."""
     import pty  # here, as these are not on Windows
     import termios
 
     pid, terminal = pty.fork()
     if pid == 0:
+        sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115 - the server's own is another
         termios.tcsetwinsize(1, (24, 100))
         os._exit(child(task, fault=True))
-    shown = b""
-    while task["hang_up"].encode() not in shown:
-        shown += os.read(terminal, 1 << 16)
+    shown, after = "", 0
+    for words, keys in task.get("typed", [(task.get("hang_up"), None)]):
+        while words not in shown[after:]:
+            shown += read(terminal)
+        after = len(shown)
+        if keys is not None:
+            os.write(terminal, keys.encode())
+    while "typed" in task and (more := read(terminal)):
+        shown += more
     os.close(terminal)
     _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status), shown.decode(), ""
+    return os.waitstatus_to_exitcode(status), shown, ""
+
+
+def read(terminal: int) -> str:
+    """What a terminal shows next, with the line ends of a text; nothing once its command is gone.
+
+    What it shows is ASCII, or a character may be cut in two.
+    """
+    with contextlib.suppress(OSError):  # Linux's word for the end
+        return os.read(terminal, 1 << 16).decode(errors="replace").replace("\r\n", "\n")
+    return ""
 
 
 def finish(pid: int, *ends: int) -> tuple[int, str, str]:
