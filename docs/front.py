@@ -44,8 +44,8 @@ def draw_losses(ax: Axes) -> None:
             ax.plot(*zip(*points, strict=True), color=color, label=None if i else side)
         seconds, loss = points[-1]
         ax.annotate(f"{loss:.2f}", (seconds, loss), (4, lift), textcoords="offset points")
-    ax.set(xlabel="seconds since the start, on two CPU cores", ylabel="val_loss", xlim=(0, 210))
-    ax.set_title("Tiny Shakespeare\nthree runs of each")
+    ax.set(xlabel="seconds since the start, on two CPU cores", ylabel="val_loss", xlim=(0, 400))
+    ax.set_title("Tiny Shakespeare\none run of each")
     ax.grid(alpha=0.3)
     ax.legend()
 
