@@ -32,9 +32,10 @@ from data.aab import Task
 from data.corpus import Corpus
 from data.rules import RuleTask
 from exchange import models
+from handmade.options import add_counted, counted
 from model import GPT
 from system.checkpoint import RUNS, Checkpoint
-from system.commandline import Parser, bounded, run
+from system.commandline import Parser, run
 from system.errors import UserError, looked_in
 from system.output import forgive_output
 from system.settings import DataConfig
@@ -52,10 +53,7 @@ def parser() -> Parser:
     add("--ckpt", nargs="+", type=Path, metavar="PATH", help=f"runs or files; default: {DEFAULT}")
     by_hand = "model set by hand, or a rule file, and with it the task; default: one-head"
     add("--handmade", default="one-head", metavar="NAME", help=by_hand)
-    counted = f"text that --handmade {handmade.NGRAM} counts; default: tiny_shakespeare"
-    add("--data", metavar="NAME", default="tiny_shakespeare", help=counted)
-    longest = "longest stretch of characters that it counts; default: 4"
-    add("--order", type=bounded(int, 2, 20), default=4, metavar="N", help=longest)
+    add_counted(add)
     add("--out", type=Path, metavar="DIR", help=f"folder of {PICTURE}; default: the first run's")
     add("--json", action="store_true", help="print the numbers as JSON in place of the table")
     return p
@@ -140,29 +138,27 @@ def measure_all(columns: list[Column], task: Task | RuleTask) -> list[Measured]:
     return numbers
 
 
-def compare_text(args: argparse.Namespace) -> int:
-    """Compare counts as weights with trained models, on the validation text."""
+def compare_text(args: argparse.Namespace, dataset: str, order: int) -> int:
+    """Compare counts of `dataset` as weights with trained models, on its validation text."""
     from analysis import text as on_text  # here, because importing matplotlib takes a second
 
-    text, paths = handmade.read_text(args.data), args.ckpt or [RUNS / "tiny_shakespeare"]
-    by_hand, chars = handmade.load_ngrams(args.data, args.order), text.tokenizer.chars
-    train = (
-        f"train one with: python train.py --config tiny_shakespeare.yaml data.dataset={args.data}"
-    )
-    label = f"{args.handmade} of order {args.order}"
-    first = Column(label, "handmade", by_hand.build(), chars, args.data)
+    text, paths = handmade.read_text(dataset), args.ckpt or [RUNS / "tiny_shakespeare"]
+    by_hand, chars = handmade.load_ngrams(dataset, order), text.tokenizer.chars
+    train = f"train one with: python train.py --config tiny_shakespeare.yaml data.dataset={dataset}"
+    label = f"{args.handmade} of order {order}"
+    first = Column(label, "handmade", by_hand.build(), chars, dataset)
     saves = [find(path, chars, train, text) for path in paths]
     window = min(saved.model.block_size for saved in (by_hand, *saves))
     found = []  # of one model after the other, as counts take much memory
     each = itertools.chain.from_iterable(map(trained, labels(paths), saves))
     for column in itertools.chain([first], each):
         # each has an order of the characters of its own
-        order = torch.tensor([column.chars.index(char) for char in chars])
-        found.append(on_text.lose(column, order[text.val.long()], window))
+        ids = torch.tensor([column.chars.index(char) for char in chars])
+        found.append(on_text.lose(column, ids[text.val.long()], window))
     named = on_text.telling(found[0], found[1], on_text.frequency(text.val, chars))
     path = (args.out or models.home(paths[0])) / PICTURE
     if args.json:
-        content = {"task": args.data, "picture": str(path)}
+        content = {"task": dataset, "picture": str(path)}
         print(json.dumps({**content, "models": [dataclasses.asdict(m) for m in found]}, indent=2))
     else:
         print(on_text.tabulate(found, named))
@@ -177,8 +173,9 @@ def command(args: argparse.Namespace) -> int:
     forgive_output()
     if args.out and args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out} is no folder; name one, or a path where none is yet")
+    dataset, order = counted(args, args.handmade)
     if args.handmade == handmade.NGRAM:
-        return compare_text(args)
+        return compare_text(args, dataset, order)
     task = handmade.task_of(args.handmade)
     paths = args.ckpt or [DEFAULT]
     by_hand = handmade.load(args.handmade)

@@ -33,10 +33,10 @@ from data.rules import RuleTask
 from exchange import card, models, onnx
 from exchange.folder import CONFIG, contents, optional, read
 from exchange.kinds import needs
+from handmade.options import add_counted, counted
 from model import GPT
 from proof.certificate import assure
-from proof.exported import assure_counts, assure_same, assure_task
-from proof.trial import tried
+from proof.exported import assure_counts, assure_same, assure_task, tried
 from system.checkpoint import Checkpoint
 from system.commandline import Parser, bounded, run
 from system.errors import UserError
@@ -53,10 +53,7 @@ def parser() -> Parser:
     add("--ckpt", nargs="?", const=False, type=Path, metavar="PATH", help=newest)
     names = ", ".join((*handmade.MODELS, handmade.NGRAM, *rules.examples()))
     add("--handmade", metavar="NAME", help=f"weights set by hand: {names}, or a rule file")
-    counted = f"text that --handmade {handmade.NGRAM} counts; default: tiny_shakespeare"
-    add("--data", metavar="NAME", help=counted)
-    longest = "longest stretch of characters that it counts; default: 4"
-    add("--order", type=bounded(int, 2, 20), metavar="N", help=longest)
+    add_counted(add)
     places = "places of a hand-set model's context; default: as without exporting"
     add("--window", type=bounded(int, 2, 4096), metavar="N", help=places)
 
@@ -119,9 +116,9 @@ def by_hand(args: argparse.Namespace) -> Source:
     return Source(saved, f"{name}, set by hand", check, [("", made), ("The rule", says)])
 
 
-def counted(args: argparse.Namespace) -> Source:
+def ngrams(args: argparse.Namespace) -> Source:
     """The n-grams that `args` name, in GPT-2's widths. Raises UserError."""
-    dataset, order = args.data or "tiny_shakespeare", args.order or 4
+    dataset, order = counted(args, args.handmade)
     window = args.window or handmade.BLOCK_SIZE
     saved = handmade.load_ngrams(dataset, order, window=window, portable=args.form == "folder")
     text = handmade.read_text(dataset, window)
@@ -140,14 +137,12 @@ def source(args: argparse.Namespace) -> Source:
     """What `args` ask to export. Raises UserError."""
     if args.ckpt is not None and args.handmade is not None:
         raise UserError("--ckpt and --handmade exclude each other; give one")
-    given = [f"--{name}" for name in ("data", "order") if vars(args)[name] is not None]
-    if given and args.handmade != handmade.NGRAM:
-        raise UserError(f"{' and '.join(given)} go with --handmade {handmade.NGRAM}; add it")
+    counted(args, args.handmade)
     if args.window is not None and args.handmade is None:
         raise UserError("--window goes with --handmade; a trained model keeps its own")
     if args.handmade is None:
         return trained(args)
-    return counted(args) if args.handmade == handmade.NGRAM else by_hand(args)
+    return ngrams(args) if args.handmade == handmade.NGRAM else by_hand(args)
 
 
 def write(chosen: Source, folder: Path) -> str:

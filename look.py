@@ -23,6 +23,7 @@ import mixture
 from data import aab, rules
 from data.tokenizer import CharTokenizer, UnknownCharacters
 from exchange import models
+from handmade.options import add_counted, counted
 from mixture import Mixture
 from model import GPT
 from page.breaks import breaks
@@ -30,10 +31,12 @@ from page.html import page
 from page.shown import Shown, described
 from proof.certificate import assure
 from proof.proof import MOST, count_contexts, prove
-from system.commandline import Parser, bounded, run
+from system.commandline import Parser, run
 from system.errors import UserError
 from system.files import write_whole
 from system.output import forgive_output, unbroken
+
+ORDER = 3  # of n-grams: a page carries all that they add
 
 
 def parser() -> Parser:
@@ -45,9 +48,7 @@ def parser() -> Parser:
     names = ", ".join((*handmade.MODELS, handmade.NGRAM, *rules.examples()))
     by_hand = f"weights set by hand: {names}, or a rule file; default: one-head"
     add("--handmade", nargs="?", const="one-head", metavar="NAME", help=by_hand)
-    add("--data", metavar="NAME", help="text that ngram counts; default: tiny_shakespeare")
-    longest = "longest stretch of characters that ngram counts; default: 3"
-    add("--order", type=bounded(int, 2, 20), metavar="N", help=longest)
+    add_counted(add, ORDER)
     second = "a second model, a path or the name of a hand-set one, beside the first"
     add("--against", metavar="PATH", help=second)
     add(
@@ -64,7 +65,7 @@ def parser() -> Parser:
 def by_hand(name: str, args: argparse.Namespace) -> Shown:
     """The hand-set model called `name`, with what its weights mean. Raises UserError."""
     if name == handmade.NGRAM:
-        dataset, order = args.data or "tiny_shakespeare", args.order or 3
+        dataset, order = counted(args, name, order=ORDER)
         saved = handmade.load_ngrams(dataset, order)
         about = f"Counts of {dataset} to order {order}, as weights that nobody trained."
         label = f"ngram of order {order}"
@@ -118,9 +119,7 @@ def sides(args: argparse.Namespace) -> list[Shown]:
     """The models that `args` name, one or two. Raises UserError."""
     if args.ckpt is not None and args.handmade is not None:
         raise UserError("--ckpt and --handmade exclude each other; name the second with --against")
-    counted = [f"--{name}" for name in ("data", "order") if vars(args)[name] is not None]
-    if counted and handmade.NGRAM not in (args.handmade, args.against):
-        raise UserError(f"{' and '.join(counted)} go with --handmade {handmade.NGRAM}; add it")
+    counted(args, args.handmade, args.against)
     first = (
         by_hand(args.handmade, args)
         if args.handmade is not None

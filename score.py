@@ -30,6 +30,7 @@ from analysis.sheet import Scored
 from data import given
 from data.tokenizer import CharTokenizer, UnknownCharacters
 from exchange import models
+from handmade.options import add_counted, counted
 from system import config, device
 from system.checkpoint import Checkpoint
 from system.commandline import Parser, bounded, run
@@ -49,10 +50,7 @@ def parser() -> Parser:
     add("--ckpt", action="append", type=Path, metavar="PATH", help=newest)
     by_hand = f"weights set by hand, as for sample.py, such as {handmade.NGRAM}"
     add("--handmade", metavar="NAME", help=by_hand)
-    counted = f"text that --handmade {handmade.NGRAM} counts; default: tiny_shakespeare"
-    add("--data", metavar="NAME", help=counted)
-    longest = "longest stretch of characters that it counts; default: 4"
-    add("--order", type=bounded(int, 2, 20), metavar="N", help=longest)
+    add_counted(add)
     add("--trained-alone", action="store_true", help="leave out the counts, if there are any")
     add("--device", choices=device.CHOICES, default="auto", help="where to compute; default: auto")
 
@@ -93,15 +91,12 @@ def is_model(word: str) -> bool:
 
 def loaded(args: argparse.Namespace) -> dict[str, Checkpoint]:
     """The models that judge, by what to call them. Raises UserError."""
-    counted = [f"--{name}" for name in ("data", "order") if vars(args)[name] is not None]
-    if counted and args.handmade != handmade.NGRAM:
-        raise UserError(f"{' and '.join(counted)} go with --handmade {handmade.NGRAM}; add it")
+    dataset, order = counted(args, args.handmade)
     found = {}
     for path in args.ckpt or ([] if args.handmade or args.copied_from else [None]):
         file = models.locate(path)
         found[str(path or file)] = models.load(file)
     if args.handmade == handmade.NGRAM:
-        dataset, order = args.data or "tiny_shakespeare", args.order or 4
         found[f"{handmade.NGRAM} of order {order}"] = handmade.load_ngrams(dataset, order)
     elif args.handmade:
         found[args.handmade] = handmade.load(args.handmade)

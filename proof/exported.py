@@ -1,17 +1,22 @@
-"""Whether a model that was read back from an export does what it should."""
+"""Whether a model that was read back from an export, or runs in other code, does what it should."""
+
+import random
 
 import torch
 
 from data.aab import Task
 from data.ngrams import Ngrams
+from data.rules import RuleTask
 from data.windows import eval_windows
 from model import GPT
-from proof.proof import MOST, count_contexts, prove
+from proof.certificate import ENUMERATED
+from proof.proof import MOST, count_contexts, every_context, margins, prove, score
 from system.checkpoint import Checkpoint
-from system.errors import UserError
+from system.errors import Fault, UserError
 
 PLACES, ROWS = 4096, 16  # of a text at which counts are looked up; windows at a time
 OFF = 1e-3  # what logarithms of probabilities may be off by, which are off by 1e-5
+CHARACTERS = 200_000  # of contexts that are drawn where there are too many to try each
 APART = 1e-4  # what logits of two ways to compute a trained model may be apart
 
 
@@ -67,3 +72,35 @@ def assure_same(model: GPT, saved: Checkpoint) -> str:
     if not off < APART:
         raise UserError(f"its logits are off by {off:.0e}; sample.py --ckpt writes with it")
     return f"logits within {off:.0e} of the checkpoint's"
+
+
+def drawn(task: RuleTask, block_size: int) -> list[str]:
+    """Different contexts from the text that the rule writes, the short ones first."""
+    draw, text, contexts = random.Random(1), task.text(), set()
+    for _ in range(max(20, CHARACTERS // block_size)):
+        end = draw.randint(block_size, len(text))
+        contexts.add(text[end - draw.randint(1, block_size) : end])
+    return sorted(contexts, key=lambda context: (len(context), context))
+
+
+def tried(model: GPT, task: Task | RuleTask) -> str:
+    """Try a model in other code, whose arithmetic no bounds follow, on every context, or on some
+    where these are too many, and say what was tried. Raises Fault where an answer is wrong."""
+    chars, block_size = task.letters, model.config.block_size
+    shortest = 1 if isinstance(task, RuleTask) else 2  # a text may leave open what follows one
+    if count_contexts(chars, block_size, shortest) <= ENUMERATED:
+        contexts = every_context(chars, block_size, shortest)
+        which = f"in each of {len(contexts):,} contexts"
+    else:
+        contexts = drawn(task, block_size)
+        which = f"in {len(contexts):,} of {len(chars)}^{block_size} contexts, drawn from its text"
+    answers = [task.rule(context) for context in contexts]
+    found = score(
+        dict(zip(contexts, margins(model, chars, contexts, answers=answers), strict=True))
+    )
+    if found.wrong:
+        raise Fault(
+            f"what was exported is wrong after {found.wrong[0]!r}; export a model of a smaller "
+            "window"
+        )
+    return f"right {which}, worst margin {found.worst_margin:+.4f}"

@@ -656,3 +656,8 @@ def test_refusals(line: str, home: Path, saved: Checkpoint, refusal: Callable) -
     before = contents(Path())
     assert REFUSED[line] in refusal(compare.main, *line.split())
     assert contents(Path()) == before
+
+
+def test_counts_are_asked_of_what_counts(refusal: Callable) -> None:
+    message = refusal(compare.main, "--data", "my.txt", "--order", "3")
+    assert "--data and --order go with --handmade ngram; add it" in message

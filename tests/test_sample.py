@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import hypothesis
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 import handmade
@@ -23,6 +22,7 @@ import sample
 from system import checkpoint, device
 from system.checkpoint import Checkpoint
 from tests.helpers import reference, said
+from tests.helpers.fuzz import drawn
 from tests.helpers.posix import needs_posix
 from tests.helpers.runs import exact
 
@@ -361,13 +361,7 @@ def allowed(option: str, value: str) -> bool:
 def test_any_settings_write_or_are_refused(write: Callable) -> None:
     endings = Counter()
 
-    @hypothesis.settings(
-        max_examples=FUZZ,
-        deadline=None,
-        derandomize="FUZZ" not in os.environ,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @drawn(FUZZ)
     @given(st.fixed_dictionaries({}, optional=OPTIONS))
     def example(values: dict[str, str]) -> None:
         values = {"--max-new-tokens": "5", **values}

@@ -15,7 +15,7 @@ from typing import TextIO
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mixture
@@ -24,6 +24,7 @@ from data.counts import count, pack
 from system import checkpoint
 from system.checkpoint import Checkpoint
 from tests.helpers import reference
+from tests.helpers.fuzz import drawn
 from tests.helpers.runs import RUN, TEXT, records
 
 CHARS = "\n abcdeghknoé"
@@ -250,13 +251,7 @@ OPTIONS = {
 
 
 def test_every_option_with_every_other(ask: Callable) -> None:
-    @settings(
-        max_examples=FUZZ,
-        deadline=None,
-        derandomize="FUZZ" not in os.environ,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @drawn(FUZZ)
     @given(
         st.sampled_from(["net.pt", "both.pt", "gone.pt"]),
         st.fixed_dictionaries({}, optional=OPTIONS),

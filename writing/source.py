@@ -11,12 +11,13 @@ from data.tokenizer import CharTokenizer
 from exchange import folder, models
 from exchange.bytepairs import BytePairs
 from exchange.kinds import kind_of
+from handmade.options import add_counted, counted
 from mixture import Mixture
 from model import GPT
 from proof.certificate import assure
 from system import checkpoint, config, device
 from system.checkpoint import Checkpoint
-from system.commandline import Parser, bounded, only_one
+from system.commandline import Parser, only_one
 from system.errors import UserError
 
 
@@ -40,10 +41,7 @@ def add_options(p: Parser) -> None:
     by_hand = f"weights set by hand: {names}, or a rule file; default: one-head"
     add("--handmade", nargs="?", const="one-head", metavar="NAME", help=by_hand)
     add("--save", type=Path, metavar="FILE", help="write the hand-set model to a checkpoint, too")
-    counted = "text that --handmade ngram counts; default: tiny_shakespeare"
-    add("--data", metavar="NAME", help=counted)
-    longest = "longest stretch of characters that it counts; default: 4"
-    add("--order", type=bounded(int, 2, 20), metavar="N", help=longest)
+    add_counted(add)
     by_name = "GPT-2 or Jais2: a folder, or a name on the hub; takes requirements-gpt2.txt"
     add("--gpt2", metavar="NAME", help=by_name)
     add("--trained-alone", action="store_true", help="leave out the counts, if there are any")
@@ -52,9 +50,7 @@ def add_options(p: Parser) -> None:
 
 def find(args: argparse.Namespace) -> Source:
     """What `args` ask to write with. Raises UserError."""
-    counted = [f"--{name}" for name in ("data", "order") if vars(args)[name] is not None]
-    if counted and args.handmade != handmade.NGRAM:
-        raise UserError(f"{' and '.join(counted)} go with --handmade {handmade.NGRAM}; add it")
+    counted(args, args.handmade)
     only_one(args, "ckpt", "handmade", "gpt2")
     name = args.gpt2
     if args.ckpt and folder.is_one(args.ckpt):
@@ -89,7 +85,7 @@ def by_hand(args: argparse.Namespace) -> tuple[Checkpoint, str]:
     """
     name = args.handmade
     if name == handmade.NGRAM:
-        dataset, order = args.data or "tiny_shakespeare", args.order or 4
+        dataset, order = counted(args, name)
         saved = handmade.load_ngrams(dataset, order)
         size = saved.build().parameter_count()
         return saved, f"{dataset}, counted to order {order}: {size:,} weights set by hand"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import sample
@@ -20,6 +20,7 @@ from data.tokenizer import CharTokenizer
 from system import checkpoint
 from system.settings import DataConfig
 from tests.helpers.faults import Processes
+from tests.helpers.fuzz import drawn
 from tests.helpers.posix import needs_posix
 
 FUZZ = int(os.environ.get("FUZZ", "60"))  # examples of each kind
@@ -129,13 +130,7 @@ KINDS = {
 def test_any_bytes_train_or_are_refused(kind: str, try_bytes: Callable) -> None:
     seen = Counter()
 
-    @settings(
-        max_examples=FUZZ,
-        deadline=None,
-        derandomize="FUZZ" not in os.environ,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @drawn(FUZZ)
     @given(raw=KINDS[kind], lf=st.booleans(), mapped=st.booleans())
     def example(raw: bytes, lf: bool, mapped: bool) -> None:
         seen[re.sub(r"\d+", "N", try_bytes(raw, lf=lf, mapped=mapped))] += 1

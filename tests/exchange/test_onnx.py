@@ -19,7 +19,7 @@ import export
 import handmade
 from exchange import onnx as exchange
 from model import GPT, Activation, Position
-from proof.trial import tried
+from proof.exported import tried
 from system import checkpoint
 from system.checkpoint import Checkpoint
 from system.errors import Fault

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-import hypothesis
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 import sample
 from system import checkpoint
 from system.checkpoint import Checkpoint
+from tests.helpers.fuzz import drawn
 from tests.writing.conftest import ASK
 
 FUZZ = int(os.environ.get("FUZZ", "40"))  # examples of options
@@ -65,12 +65,7 @@ def test_every_option_with_every_other(write: Callable, pipe: Callable) -> None:
         settings = (f"--seed={seed}", f"--max-new-tokens={most}", f"--window={window}")
         return write(f"--prompt={prompt}", *settings).out.removesuffix("\n")[len(prompt) :]
 
-    @hypothesis.settings(
-        max_examples=FUZZ,
-        derandomize="FUZZ" not in os.environ,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @drawn(FUZZ)
     @given(st.fixed_dictionaries({}, optional=OPTIONS | FLAGS), STOPS)
     def example(given: dict[str, str], stops: list[str]) -> None:
         given = {"--max-new-tokens": "7", "--seed": "1", "--window": "slide"} | given
