@@ -22,8 +22,8 @@ from benchmarks import ngram_weights, ours
 from benchmarks.bench import table
 from data import rules, tiny_shakespeare
 from data.counts import count
+from data.laws import Copying, Law, Suffixes
 from data.ngrams import Ngrams
-from data.rules import Copying, Rule, Suffixes
 from data.tokenizer import CharTokenizer
 from model import GPT, GPTConfig
 from proof.proof import Score, prove, score
@@ -84,7 +84,7 @@ class Elsewhere(nn.Module):
 
 
 @torch.inference_mode()
-def tried(rule: Rule, texts: Sequence[str], place: torch.device) -> Score:
+def tried(rule: Law, texts: Sequence[str], place: torch.device) -> Score:
     """How the weights of `rule` do after every place of `texts`, each as long as the window."""
     config, chars, weights = handmade.compiled(rule)
     model, encode, found = GPT(config), CharTokenizer(chars).encode, {}

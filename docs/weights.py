@@ -35,7 +35,7 @@ def main() -> None:
     rule, saved = rules.read(RULE), handmade.load(RULE)
     weights, chars = saved.weights, saved.chars
     stream = suffixes.columns_of(rule).names(chars)
-    units = suffixes.telling(rule)
+    units = suffixes.units_of(rule)
     figure = Figure(figsize=(13, 13), layout="constrained")
     axes = figure.subplots(5, 1, height_ratios=(8, 3, 2, 2, 3))
     head = "blocks.0.attn.heads.0"

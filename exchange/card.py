@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.rules import quoted
+from data.laws import quoted
 from system.checkpoint import Checkpoint
 
 CARD = "README.md"

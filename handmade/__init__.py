@@ -8,14 +8,13 @@ import torch
 
 from data import aab, corpus, rules
 from data.corpus import Corpus
-from data.rules import Copying, Rule, RuleTask, Suffixes
-from handmade.copying import columns_of as copying_columns
-from handmade.copying import compile_copying
+from data.laws import Copying, Law, Suffixes
+from data.rules import RuleTask
+from handmade.copying import COMPILER as COPYING
 from handmade.ngram import BLOCK_SIZE, compile_ngrams
-from handmade.parts import Handmade
+from handmade.parts import Compiler, Handmade
 from handmade.published import new_head, one_head, two_head
-from handmade.suffixes import columns_of as suffixes_columns
-from handmade.suffixes import compile_suffixes, telling
+from handmade.suffixes import COMPILER as SUFFIXES
 from handmade.widen import widen
 from system import config
 from system.checkpoint import Checkpoint
@@ -30,8 +29,7 @@ MODELS: dict[str, tuple[Callable[..., Handmade], aab.Task]] = {
     "new-head": (new_head, aab.THIRD_BACK),
     "two-head": (two_head, aab.BOTH),
 }
-
-
+COMPILERS: dict[type[Law], Compiler] = {Suffixes: SUFFIXES, Copying: COPYING}
 NGRAM = "ngram"  # the name of the model that is made of a text's counts
 
 
@@ -59,12 +57,12 @@ def load_ngrams(
     return Checkpoint(*made, settings, text.fingerprint, optimizer=[], progress={"step": 0})
 
 
-def compiled(rule: Rule) -> Handmade:
+def compiled(rule: Law) -> Handmade:
     """The weights of `rule`. Raises ValueError when the model would be too large."""
-    return compile_copying(rule) if isinstance(rule, Copying) else compile_suffixes(rule)
+    return COMPILERS[type(rule)].weights(rule)
 
 
-def rule_of(name: str, window: int | None = None) -> Rule | None:
+def rule_of(name: str, window: int | None = None) -> Law | None:
     """The rule in the file `name`, for another window where one is given; None where `name` is a
     published model. Raises UserError."""
     if name in MODELS:
@@ -77,7 +75,7 @@ def rule_of(name: str, window: int | None = None) -> Rule | None:
         message = f"{wanted}; there are {there}, or give a rule file"
         absent = "there is no rule file" in str(error) and not rules.is_path(name)
         raise UserError(message if absent else str(error)) from None
-    return rule if window is None else rules.within(rule, window)
+    return rule if window is None else rule.within(window)
 
 
 def task_of(name: str) -> aab.Task | RuleTask:
@@ -113,6 +111,5 @@ def legend(name: str) -> tuple[list[str], list[str] | None]:
     if rule is None:
         places = range(MODELS[name][0]()[0].block_size)
         return [*(f"P{t}" for t in places), "a", "b", "v", "+", "-"], None
-    if isinstance(rule, Copying):
-        return copying_columns(rule).names(rule.chars), None
-    return suffixes_columns(rule).names(rule.chars), telling(rule) or None
+    kind = COMPILERS[type(rule)]
+    return kind.columns(rule).names(rule.chars), kind.units(rule) or None

@@ -30,10 +30,11 @@ import math
 
 import torch
 
-from data.rules import Copying
+from data.laws import Copying
 from handmade.parts import (
     SHARP,
     Columns,
+    Compiler,
     Handmade,
     blank,
     check_size,
@@ -48,6 +49,11 @@ def columns_of(rule: Copying) -> Columns:
     """The residual stream."""
     V = len(rule.chars)
     return Columns(tok=V, place=rule.block_size, prev=V, out=V)
+
+
+def units_of(rule: Copying) -> list[str]:
+    """The feed-forwards add nothing."""
+    return []
 
 
 def structure(rule: Copying) -> GPTConfig:
@@ -69,7 +75,7 @@ def structure(rule: Copying) -> GPTConfig:
     return config
 
 
-def compile_copying(rule: Copying) -> Handmade:
+def compile_rule(rule: Copying) -> Handmade:
     """The model that answers as `rule` does, in every context: (GPTConfig, chars, state_dict).
 
     Raises ValueError when it would be too large.
@@ -94,3 +100,6 @@ def compile_copying(rule: Copying) -> Handmade:
         neutral_for(weights, name, ones=ones)
     weights["lm_head.weight"][range(V), columns["out"]] = SHARP
     return config, rule.chars, weights
+
+
+COMPILER = Compiler(compile_rule, columns_of, units_of)

@@ -6,7 +6,9 @@ and bias of the LayerNorm put back what it takes off. See `neutral`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +53,20 @@ class Columns:
     def legend(self) -> str:
         """One line: each name and the columns it has."""
         return " | ".join(f"{name} {r.start}-{r.stop - 1}" for name, r in self.ranges.items())
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """What turns rules of one kind into weights.
+
+    weights: the model of a rule; raises ValueError when it would be too large
+    columns: its residual stream
+    units: names of its feed-forward's units; none where they add nothing
+    """
+
+    weights: Callable[[Any], Handmade]
+    columns: Callable[[Any], Columns]
+    units: Callable[[Any], list[str]]
 
 
 def blank(config: GPTConfig) -> Weights:

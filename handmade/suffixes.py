@@ -39,10 +39,11 @@ larger than SHARP * sqrt(D).
 
 import torch
 
-from data.rules import Suffixes
+from data.laws import Suffixes
 from handmade.parts import (
     SHARP,
     Columns,
+    Compiler,
     Handmade,
     check_size,
     last_characters,
@@ -59,7 +60,7 @@ def parent(rule: Suffixes, pattern: str) -> str:
     return next((end for end in ends if end in rule.rules), "")
 
 
-def telling(rule: Suffixes) -> list[str]:
+def units_of(rule: Suffixes) -> list[str]:
     """The patterns that change what the shorter ones say, and so need a unit."""
     answers = {"": rule.default, **rule.rules}
     return [pattern for pattern in rule.rules if answers[pattern] != answers[parent(rule, pattern)]]
@@ -70,12 +71,12 @@ def columns_of(rule: Suffixes) -> Columns:
     return last_characters(len(rule.chars), rule.block_size, rule.longest)
 
 
-def compile_suffixes(rule: Suffixes) -> Handmade:
+def compile_rule(rule: Suffixes) -> Handmade:
     """The model that answers as `rule` does, in every context: (GPTConfig, chars, state_dict).
 
     Raises ValueError when it would be too large.
     """
-    columns, chars, patterns = columns_of(rule), rule.chars, telling(rule)
+    columns, chars, patterns = columns_of(rule), rule.chars, units_of(rule)
     config = one_layer(columns, max(1, len(patterns)), rule.activation)
     check_size(config)
     weights = reading(config, columns)
@@ -101,3 +102,6 @@ def compile_suffixes(rule: Suffixes) -> Handmade:
     neutral_for(weights, "ln_f", ones=3 + config.n_head)
     weights["lm_head.weight"][range(len(chars)), columns["out"]] = SHARP
     return config, chars, weights
+
+
+COMPILER = Compiler(compile_rule, columns_of, units_of)

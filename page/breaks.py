@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from data.rules import Copying, Rule
+from data.laws import Copying, Law
 from handmade import suffixes
 from handmade.parts import GAIN, SHARP
 from model import GPTConfig
@@ -94,7 +94,7 @@ def published(config: GPTConfig, weights: Weights) -> list[Break]:
 
 def of_suffixes(rule: suffixes.Suffixes, weights: Weights) -> list[Break]:
     """For a model that was compiled from suffix rules."""
-    patterns = suffixes.telling(rule)
+    patterns = suffixes.units_of(rule)
     if not patterns:
         return []
     longest = max(patterns, key=len)
@@ -169,7 +169,7 @@ def of_copying(weights: Weights) -> list[Break]:
     ]
 
 
-def breaks(config: GPTConfig, weights: Weights, rule: Rule | None) -> list[Break]:
+def breaks(config: GPTConfig, weights: Weights, rule: Law | None) -> list[Break]:
     """For the hand-set model with these weights; rule is what it was compiled from, if it was."""
     if rule is None:
         return published(config, weights)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks import bench, curve, gpu, right, sample_speed, time_to_loss, train_speed
-from data.rules import Copying, Suffixes
+from data.laws import Copying, Suffixes
 from system.errors import Fault, UserError
 from tests.helpers import ROOT
 from tests.helpers.peer import SHAPE, Near, cells

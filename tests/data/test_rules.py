@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import rules
-from data.rules import Copying, Suffixes
+from data.laws import Copying, Suffixes, quoted
 from system.errors import UserError
 from tests.helpers import tiny
 from tests.helpers.rules import draw_rule
@@ -135,7 +135,7 @@ def test_what_is_long_is_cut() -> None:
 @pytest.mark.parametrize(
     "rule", [Suffixes("abc", 5, "a", {"aa": "b", "ba": "c"}), Copying("dcba", 4)]
 )
-def test_the_text_of_a_rule(rule: rules.Rule) -> None:
+def test_the_text_of_a_rule(rule: rules.Law) -> None:
     text = rules.text(rule, length=5000, seed=3)
     assert len(text) == 5000 and set(text) == set(rule.chars)
     size, period = rule.block_size, 3 * rule.block_size + 1
@@ -161,12 +161,12 @@ def test_what_is_written_reads_as_the_same_rule(tmp_path: Path) -> None:
     for rule in DRAWN:
         (tmp_path / "rule.yaml").write_text(rules.write(rule), "utf-8")
         assert rules.read(str(tmp_path / "rule.yaml")) == rule
-        assert ast.literal_eval(rules.quoted(rule.chars)) == rule.chars
+        assert ast.literal_eval(quoted(rule.chars)) == rule.chars
 
 
 def test_the_same_rule_in_another_window() -> None:
     rule = Suffixes("ab", 8, "a", {"aab": "b"})
-    assert rules.within(rule, 3) == Suffixes("ab", 3, "a", {"aab": "b"})
-    assert rules.within(Copying("ab", 8), 2) == Copying("ab", 2)
+    assert rule.within(3) == Suffixes("ab", 3, "a", {"aab": "b"})
+    assert Copying("ab", 8).within(2) == Copying("ab", 2)
     with pytest.raises(UserError, match=r"window of 2 is shorter than .* of 3 .*; take 3 or more"):
-        rules.within(rule, 2)
+        rule.within(2)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 import handmade
 from data.counts import count
+from data.laws import Copying, Law, Suffixes
 from data.ngrams import Ngrams
-from data.rules import Copying, Rule, Suffixes
 from handmade.ngram import compile_ngrams
 from model import GPT
 from proof.proof import every_context, margins
@@ -33,7 +33,7 @@ def lower(model: GPT, whole: bool) -> tuple[GPT, contextlib.AbstractContextManag
     return model, torch.autocast("cpu", torch.bfloat16)
 
 
-def wrong(model: GPT, rule: Rule, texts: list[str], whole: bool, *, training: bool = False) -> int:
+def wrong(model: GPT, rule: Law, texts: list[str], whole: bool, *, training: bool = False) -> int:
     """How often the likeliest character is another one than the rule's, at all places of texts."""
     idx = torch.tensor([[rule.chars.index(char) for char in text] for text in texts])
     ends = [[text[: place + 1] for place in range(len(text))] for text in texts]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import handmade
-from data.rules import Copying, Rule, Suffixes
+from data.laws import Copying, Law, Suffixes
 from generate import generate
 from handmade import suffixes
 from handmade.parts import EPS, SHARP, Columns
@@ -20,7 +20,7 @@ from tests.helpers.rules import ABC, build, draw_rule
 RULES = int(os.environ.get("FUZZ", 75))
 
 
-def by_search(rule: Rule, context: str) -> str:
+def by_search(rule: Law, context: str) -> str:
     """What follows, without `Rule.answer`."""
     if isinstance(rule, Copying):
         pairs = [b for a, b in itertools.pairwise(context) if a == context[-1]]
@@ -50,7 +50,7 @@ def test_every_context_of_any_rule(part: int) -> None:
 
 
 @pytest.mark.parametrize("rule", [ABC, Copying("abcd", 6)])
-def test_written_with_a_cache_and_past_the_window(rule: Rule) -> None:
+def test_written_with_a_cache_and_past_the_window(rule: Law) -> None:
     model, rng = build(rule), random.Random(1)
     for length in (1, 3, rule.block_size, rule.block_size + 5):
         text = "".join(rng.choices(rule.chars, k=length))
@@ -81,7 +81,7 @@ def test_units_are_those_that_tell(activation: str) -> None:
     """A pattern that says what its longest end says has none; all weights of the others by hand."""
     patterns = {"a": "a", "ba": "b", "aba": "b", "bba": "a", "bb": "a"}
     rule = Suffixes("ab", 4, "a", patterns, activation)
-    assert suffixes.telling(rule) == ["ba", "bba"]  # a and bb say the default, aba says ba's
+    assert suffixes.units_of(rule) == ["ba", "bba"]  # a and bb say the default, aba says ba's
     config, _, weights = handmade.compiled(rule)
     assert (config.ffn_size, config.n_head, config.head_size) == (2, 2, 4)
     gain, on = {"relu2": (2, 1), "gelu_tanh": (32, 16)}[activation]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import handmade
-from data.rules import Copying, Rule, Suffixes
+from data.laws import Copying, Law, Suffixes
 from handmade import MODELS
 from handmade.ngram import compile_ngrams
 from handmade.parts import Handmade
@@ -73,7 +73,7 @@ def test_the_log_probabilities_of_counts_are_the_same(activation: str) -> None:
 
 
 @pytest.mark.parametrize("rule", [LONG, Copying(CHARS, 256)])
-def test_the_proof_by_parts(rule: Rule) -> None:
+def test_the_proof_by_parts(rule: Law) -> None:
     """Padding is added without rounding, so what it makes wider is proved as closely."""
     found = certify(build(widen(handmade.compiled(rule))), rule)
     assert found.margin > 31 and found.attention < 1e-9 and found.columns < found.allowed / 10

@@ -3,14 +3,14 @@
 import random
 
 import handmade
-from data.rules import Copying, Rule, Suffixes
+from data.laws import Copying, Law, Suffixes
 from model import GPT
 
 LONGEST = {1: 8, 2: 7, 3: 5, 4: 4}  # windows whose contexts are soon tried
 ABC = Suffixes("abc", 8, "a", {"aabaab": "c", "aa": "b"})
 
 
-def draw_rule(rng: random.Random) -> Rule:
+def draw_rule(rng: random.Random) -> Law:
     """Any alphabet in any order, window, patterns, answers, default, activation."""
     V = rng.randint(1, 4)
     chars = "".join(rng.sample("abcdé\n", V))
@@ -24,7 +24,7 @@ def draw_rule(rng: random.Random) -> Rule:
     return Suffixes(chars, T, rng.choice(chars), patterns, rng.choice(["relu2", "gelu_tanh"]))
 
 
-def build(rule: Rule) -> GPT:
+def build(rule: Law) -> GPT:
     config, chars, weights = handmade.compiled(rule)
     assert chars == rule.chars
     model = GPT(config)

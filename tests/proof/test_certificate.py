@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import handmade
-from data.rules import Copying, Rule, Suffixes
+from data.laws import Copying, Law, Suffixes
 from handmade.parts import Columns
 from model import GPT
 from proof import certificate
@@ -23,7 +23,7 @@ RULES = int(os.environ.get("FUZZ", 30))
 CHARS = "".join(map(chr, range(32, 97)))  # 65 of them
 
 
-def holds(model: GPT, rule: Rule) -> bool:
+def holds(model: GPT, rule: Law) -> bool:
     try:
         certify(model, rule)
     except Unproved:
@@ -31,7 +31,7 @@ def holds(model: GPT, rule: Rule) -> bool:
     return True
 
 
-def right(model: GPT, rule: Rule) -> bool:
+def right(model: GPT, rule: Law) -> bool:
     found = prove(model, rule.chars, rule.answer, text="", shortest=1).all
     return not found.wrong
 
@@ -106,7 +106,7 @@ def test_a_head_that_is_not_sharp() -> None:
         Copying(CHARS, 256),
     ],
 )
-def test_more_contexts_than_can_be_tried(rule: Rule) -> None:
+def test_more_contexts_than_can_be_tried(rule: Law) -> None:
     """Beside the proof, some of them are tried."""
     model, rng = build(rule), random.Random(5)
     found = certify(model, rule)
