@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -81,11 +81,31 @@ def distance(rows: Tensor, others: Tensor) -> Tensor:
 def match(distance: Tensor) -> list[tuple[int, int]]:
     """Pair the rows of `distance` (H, K) with columns, none of them twice, for the least sum.
 
-    Returns min(H, K) pairs in the order of the rows. Tries all ways, which suits a few heads.
+    Returns min(H, K) pairs in the order of the rows. The Hungarian method, by shortest paths: Kuhn
+    1955; Jonker & Volgenant 1987, A shortest augmenting path algorithm.
     """
     if len(distance) > distance.shape[1]:
         return sorted((row, column) for column, row in match(distance.T))
-    choices = permutations(range(distance.shape[1]), len(distance))
-    rows = range(len(distance))
-    best = min(choices, key=lambda columns: distance[rows, columns].sum().item())
-    return list(zip(rows, best, strict=True))
+    costs = distance.double().numpy()
+    by_row, by_column = np.zeros(len(costs)), np.zeros(costs.shape[1])  # prices
+    owner = np.full(costs.shape[1], -1)
+    for row in range(len(costs)):
+        paid, before = np.full(costs.shape[1], np.inf), np.full(costs.shape[1], -1)
+        seen, cost, column = np.zeros(costs.shape[1], dtype=bool), 0.0, -1
+        while column < 0 or owner[column] >= 0:  # the shortest path to a column without an owner
+            at = row if column < 0 else owner[column]
+            through = np.where(seen, np.inf, cost + costs[at] - by_row[at] - by_column)
+            before = np.where(through < paid, column, before)
+            paid = np.minimum(paid, through)
+            column = int(np.where(seen, np.inf, paid).argmin())
+            cost, seen[column] = paid[column], True
+        owned = seen & (owner >= 0)
+        by_row[owner[owned]] += cost - paid[owned]
+        by_row[row] += cost
+        by_column[seen] -= cost - paid[seen]
+        while column >= 0:  # each column of the path takes the owner of the one before
+            previous = before[column]
+            owner[column] = row if previous < 0 else owner[previous]
+            column = previous
+    pairs = [(int(row), column) for column, row in enumerate(owner) if row >= 0]
+    return sorted(pairs)

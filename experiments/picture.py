@@ -1,0 +1,46 @@
+"""The picture of an experiment: a column for each arm, a dot for each run."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.arms import Run
+from experiments.judge import ALIKE
+from experiments.table import grouped
+from experiments.twin import Result
+from system.files import write_whole
+
+INK, PROVED, WRONG = "#333333", "#1b7837", "#b2182b"
+
+
+def dots(ax: Axes, columns: list[list[Result]], value: Callable[[Result], float]) -> None:
+    """A dot for each run: filled where it is proved, a cross where it is not."""
+    for x, results in enumerate(columns):
+        for i, result in enumerate(results):
+            shift = (i - (len(results) - 1) / 2) * 0.12
+            marker, colour = ("o", PROVED) if result.proved else ("x", WRONG)
+            ax.plot(x + shift, value(result), marker, color=colour, markersize=5)
+
+
+def draw(path: Path, name: str, runs: Sequence[Run], found: dict[str, Result]) -> None:
+    """Write the picture of what was found to `path`. Raises Fault."""
+    groups = grouped(runs, found)
+    texts = {data for _, data in groups}
+    labels = [start if len(texts) == 1 else f"{start}, {data}" for start, data in groups]
+    columns = list(groups.values())
+    figure = Figure(figsize=(3 + 0.42 * len(columns), 8.5), layout="constrained")
+    axes = figure.subplots(3, 1, sharex=True)
+    dots(axes[0], columns, lambda result: max(result.above, 1e-5))
+    axes[0].set(yscale="log", ylabel="loss above its floor,\nnats a character")
+    dots(axes[1], columns, lambda result: max(1 - result.right / result.total, 1e-7))
+    axes[1].set(yscale="log", ylabel="share of contexts wrong")
+    dots(axes[2], columns, lambda result: result.distance)
+    axes[2].axhline(ALIKE, color=INK, linewidth=0.8, linestyle="--")
+    axes[2].set(ylim=(-0.03, 1.03), ylabel="attention distance\nto the hand's")
+    axes[2].set_xticks(range(len(columns)), labels, rotation=45, ha="right")
+    axes[0].set_title(f"{name}: circles are proved in every context, crosses are not", fontsize=10)
+    for ax in axes:
+        ax.grid(axis="y", alpha=0.3)
+    write_whole(path, lambda file: figure.savefig(file, dpi=110, format="png"))
