@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-import yaml
 
 import handmade
 from data import rules
@@ -43,9 +43,9 @@ class Lab:
 
 
 @functools.cache  # each process that carries runs out makes one
-def open_lab(rule: str, recipe: Recipe, texts: tuple[Data, ...]) -> Lab:
-    """The lab of the rule file with this content. Raises ValueError where it is too large."""
-    law = rules.parse(yaml.load(rule, yaml.BaseLoader))
+def open_lab(rule: Path, recipe: Recipe, texts: tuple[Data, ...]) -> Lab:
+    """The lab of a rule file. Raises ValueError where its model would be too large."""
+    law = rules.read(str(rule))
     made = handmade.compiled(law)
     hand = Checkpoint(*made, {"train": {"dtype": "float32"}}, "", [], {"step": 0})
     judge = Judge(law, domain(law), hand.build())
@@ -67,7 +67,7 @@ def one_thread() -> Iterator[None]:
 def carry(store: Store, run: Run, texts: tuple[Data, ...], between: bool) -> Result:
     """Carry out a run, or what is missing of it, and write down its weights."""
     with one_thread():
-        lab = open_lab(store.rule, store.recipe, texts)
+        lab = open_lab(store.rule_file, store.recipe, texts)
         result, path = store.found.get(str(run)), store.weights_of(run)
         if result is None:
             model, result = carry_out(run, lab.hand, lab.texts[run.data], lab.judge, store.recipe)

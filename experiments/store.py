@@ -33,6 +33,7 @@ class Store:
     def __post_init__(self) -> None:
         path = self.folder / RESULTS
         if not path.exists():
+            write_whole(self.rule_file, self.rule.encode())
             return
         try:
             content = json.loads(path.read_text("utf-8"))
@@ -48,6 +49,11 @@ class Store:
                 f"{path} holds runs with {self.difference(*same)}; give the same, or another "
                 "folder with --out"
             )
+
+    @property
+    def rule_file(self) -> Path:
+        """The rule as a file, which the processes read that make the runs."""
+        return self.folder / "rule.yaml"
 
     def difference(self, rule: str, recipe: dict[str, Any]) -> str:
         """What the runs that are there have that differs, in words."""

@@ -23,7 +23,8 @@ FLOORS = (  # of the house, lowest first: what stands on a floor imports from th
     {"proof"},
     {"analysis"},
     {"page", "training", "writing"},
-    {"train", "sample", "score", "compare", "export", "look"},  # the commands
+    {"experiments"},
+    {"train", "sample", "score", "compare", "export", "look", "experiment"},  # the commands
     {"benchmarks"},
     {"docs"},
 )

@@ -16,7 +16,7 @@ from tests.helpers import ROOT
 
 DOCS = sorted(ROOT.glob("docs/*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *DOCS]
-COMMANDS = ("train", "sample", "score", "compare", "export", "look")
+COMMANDS = ("train", "sample", "score", "compare", "export", "look", "experiment")
 SCRIPTS = (
     *("time_to_loss", "ablation", "train_speed", "sample_speed", "startup"),
     *("ngram_weights", "page_speed", "text_size", "gpu"),
