@@ -23,8 +23,8 @@ from system.errors import UserError
 
 CHARS = "\n+0123456789="  # in the order of their code points, as a text's vocabulary is
 ZERO, PLUS, EQUALS, END = (CHARS.index(char) for char in "0+=\n")
-MOST_DIGITS = 18  # a sum of such numbers is below 2^63
 Order = Literal["reversed", "ordinary"]
+MOST = {"reversed": 18, "ordinary": 4}  # digits: sums below 2^63; what float32 can tell apart
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,11 @@ class Addition(Law):
     chars = CHARS
 
     def __post_init__(self) -> None:
-        if not 1 <= self.digits <= MOST_DIGITS:
-            raise ValueError(f"digits must lie between 1 and {MOST_DIGITS}, not {self.digits}")
+        most = MOST[self.order]
+        if not 1 <= self.digits <= most:
+            raise ValueError(
+                f"digits must lie between 1 and {most} in {self.order} order, not {self.digits}"
+            )
 
     @property
     def block_size(self) -> int:
