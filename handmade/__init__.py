@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 
 from data import aab, corpus, rules
+from data.addition import Addition
 from data.corpus import Corpus
 from data.laws import Copying, Law, Suffixes
 from data.rules import RuleTask
+from handmade.addition import COMPILER as ADDITION
 from handmade.copying import COMPILER as COPYING
 from handmade.ngram import BLOCK_SIZE, compile_ngrams
 from handmade.parts import Compiler, Handmade
@@ -29,7 +31,7 @@ MODELS: dict[str, tuple[Callable[..., Handmade], aab.Task]] = {
     "new-head": (new_head, aab.THIRD_BACK),
     "two-head": (two_head, aab.BOTH),
 }
-COMPILERS: dict[type[Law], Compiler] = {Suffixes: SUFFIXES, Copying: COPYING}
+COMPILERS: dict[type[Law], Compiler] = {Suffixes: SUFFIXES, Copying: COPYING, Addition: ADDITION}
 NGRAM = "ngram"  # the name of the model that is made of a text's counts
 
 

@@ -147,14 +147,26 @@ def look_back(
 ) -> None:
     """Let a head copy the character `by` places back into the columns `to`.
 
-    Places that have no such place look at themselves. Place t asks for one place with a score of
-    SHARP, which attention divides by sqrt(D); each place offers its own number.
+    Places that have no such place look at themselves.
+    """
+    places = range(len(columns["place"]))
+    asked = [t - by if t >= by else t for t in places]
+    look_at(weights, layer, head, columns, to=to, asked=asked)
+
+
+def look_at(
+    weights: Weights, layer: int, head: int, columns: Columns, *, to: str, asked: Sequence[int]
+) -> None:
+    """Let a head copy the character of the place asked[t], from each place t, into the columns
+    `to`.
+
+    Place t asks for one place with a score of SHARP, which attention divides by sqrt(D); each place
+    offers its own number.
     """
     name = f"blocks.{layer}.attn.heads.{head}"
     query, key, value = (weights[f"{name}.{part}.weight"] for part in ("query", "key", "value"))
     D, place, tok = len(query), columns["place"], columns["tok"]
-    for t, column in enumerate(place):
-        query[t - by if t >= by else t, column] = SHARP * math.sqrt(D)
+    query[asked, place] = SHARP * math.sqrt(D)
     key[range(len(place)), place] = 1
     value[range(len(tok)), tok] = 1
     channels = range(head * D, head * D + len(tok))  # of this head, in what proj reads

@@ -79,11 +79,11 @@ class Stream:
         zero, one = self.off
         return size @ zero + self.most(size * (one - zero).clamp(min=0))
 
-    def error(self, matrix: Tensor) -> Tensor:
-        """How far matrix (N, C) times a row may be off, (N,)."""
+    def error(self, matrix: Tensor, bias: Tensor) -> Tensor:
+        """How far matrix (N, C) times a row, plus bias (N,), may be off, (N,)."""
         size = matrix.abs()
         made = self.weigh(size)
-        return made + rounding(terms(size) + 1) * (self.most(size) + made)
+        return made + rounding(terms(size) + 1) * (self.most(size) + made + bias.abs())
 
 
 def embedded(model: GPT, columns: Columns) -> Stream:
@@ -100,18 +100,23 @@ def embedded(model: GPT, columns: Columns) -> Stream:
 
 
 def sure(ffwd: FeedForward, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the most of the activation between `low` and `high`."""
-    floor = LEAST if isinstance(ffwd.act, nn.GELU) else 0.0
+    """The least and the most of the activation between `low` and `high`, as float32 has it.
+
+    gelu_tanh(z) is z/2 (1 + tanh(y)), whose second factor float32 knows to 4 units at best: so it
+    is off by up to 2 |z| units. Beyond 9, where |y| > 33, tanh is exactly 1 or -1 to any float32.
+    """
+    floor, slip = (LEAST, 18 * UNIT) if isinstance(ffwd.act, nn.GELU) else (0.0, 0.0)
+    slip = torch.where((low < 9) & (high > -9), slip, 0.0) + 1e-30
     least = torch.where(low >= 0, ffwd.act(low), floor)
     most = torch.where(high <= -1, 0.0, ffwd.act(high).clamp(min=0))
     least = torch.where(high <= -1, ffwd.act(high).clamp(max=0), least)  # falling to there
-    return least * (1 - 8 * UNIT) - 1e-30, most * (1 + 8 * UNIT)
+    return least - 8 * UNIT * least.abs() - slip, most + 8 * UNIT * most.abs() + slip
 
 
 def largest(ffwd: FeedForward, normed: Stream) -> Tensor:
     """The most that each unit can be, whatever the rows in front of it hold, (F,)."""
     up, bias = ffwd.up.weight, ffwd.up.bias
-    error = normed.error(up) + UNIT
+    error = normed.error(up, bias)
     least, most = sure(ffwd, normed.least(up) + bias - error, normed.most(up) + bias + error)
     return torch.maximum(least.abs(), most.abs())
 

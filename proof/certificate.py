@@ -20,7 +20,7 @@ import torch
 from data.laws import Copying, Law, Suffixes
 from model import GPT
 from proof import copying, suffixes
-from proof.bounds import Followed, Stream, Unproved, rounding
+from proof.bounds import Followed, Stream, Unproved, rounding, terms
 from proof.proof import count_contexts, prove
 from system.errors import UserError
 
@@ -37,8 +37,9 @@ class Certificate:
 
     chars, places: the contexts are all that so many characters make, up to so many places
     attention: largest share that goes elsewhere than it should
-    columns: how far a column is at most from its one-hot, in front of units and of the output
-    allowed: how far it may be, before a unit or a character is taken for another
+    columns: how far a column is at most from its one-hot, in front of units or of the output,
+        whichever is closer to failing
+    allowed: how far it may be there, before a unit or a character is taken for another
     margin: least logit of the right character minus that of any other
     """
 
@@ -66,7 +67,7 @@ def margin(model: GPT, stream: Stream) -> tuple[float, float]:
         apart = W[right] - W  # (V, C)
         sure_of = apart[:, out[right]] + rest.least(apart)  # (V,)
         size = W[right].abs() + W.abs()
-        rounded = rounding(size.shape[1] + 2) * (stream.weigh(size) + stream.most(size))
+        rounded = rounding(terms(W) + 2) * (stream.weigh(size) + stream.most(size))
         bound = sure_of - stream.weigh(apart.abs()) - rounded
         others = torch.arange(len(W)) != right
         if others.any():
@@ -86,20 +87,21 @@ def certify(model: GPT, rule: Law) -> Certificate:
             f"a head gives up to {followed.attention:.2g} of its attention to other places"
         )
     last = followed.stream.normed(model.ln_f)
-    columns_off = max(followed.columns, last.off.max().item())
     least, allowed = margin(model, last)
+    steps = ((followed.columns, followed.allowed), (last.off.max().item(), allowed))
+    columns, allowed = max(steps, key=lambda step: step[0] / step[1] if step[1] > 0 else torch.inf)
     found = Certificate(
         chars=len(rule.chars),
         places=rule.block_size,
         attention=followed.attention,
-        columns=columns_off,
-        allowed=min(followed.allowed, allowed),
+        columns=columns,
+        allowed=allowed,
         margin=least,
     )
-    if not (least > 0 and columns_off < found.allowed):
+    if not (least > 0 and columns < allowed):
         raise Unproved(
-            f"columns may be off by {columns_off:.2g}, and {found.allowed:.2g} is allowed; the "
-            f"right logit leads by {least:.2g} at least"
+            f"columns may be off by {columns:.2g}, and {allowed:.2g} is allowed; the right logit "
+            f"leads by {least:.2g} at least"
         )
     return found
 

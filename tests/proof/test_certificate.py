@@ -1,9 +1,10 @@
 """Proofs by parts: what they accept is right in every context, and they accept what is compiled."""
 
-import dataclasses
+import copy
 import os
 import random
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ import handmade
 from data.laws import Copying, Law, Suffixes
 from handmade.parts import Columns
 from model import GPT
-from proof import certificate
-from proof.bounds import Stream, Unproved, rounding
+from proof import certificate, suffixes
+from proof.bounds import Followed, Stream, Unproved, rounding
 from proof.certificate import assure, certify
 from proof.proof import count_contexts, prove
 from system.errors import UserError
@@ -124,21 +125,94 @@ def test_more_contexts_than_can_be_tried(rule: Law) -> None:
         assert CHARS[logits[place].argmax()] == rule.answer(text[: place + 1])
 
 
-def test_the_bounds_hold_what_really_happens() -> None:
-    """Every row of a random text, in float32, lies within the certificate's columns."""
-    rule = dataclasses.replace(ABC, activation="gelu_tanh")
-    model, rng = build(rule), random.Random(6)
-    found = certify(model, rule)
-    columns, seen = handmade.suffixes.columns_of(rule), []
+def many(seed: int, patterns: int, window: int = 8, **fields: Any) -> Suffixes:
+    """A rule of many patterns, of which the longest fill the window."""
+    rng = random.Random(seed)
+    drawn = ("".join(rng.choices("abc", k=rng.randint(1, window))) for _ in range(patterns))
+    return Suffixes("abc", window, "a", {pattern: rng.choice("abc") for pattern in drawn}, **fields)
+
+
+def followed(rule: Suffixes) -> tuple[GPT, Followed, Stream]:
+    """The model of a rule, how far it was followed, and the stream behind ln_f."""
+    model = build(rule)
+    exact = copy.deepcopy(model).double().requires_grad_(False)
+    found = suffixes.follow(exact, rule)
+    return model, found, found.stream.normed(exact.ln_f)
+
+
+@pytest.mark.parametrize("activation", ["relu2", "gelu_tanh"])
+def test_the_bounds_hold_what_really_happens(activation: str) -> None:
+    """Every row of a random text, in float32, lies within the bounds, column by column; and they
+    do not grow with the number of patterns."""
+    rule, rng, seen = many(6, 600, activation=activation), random.Random(6), []
+    model, found, last = followed(rule)
+    columns = handmade.suffixes.columns_of(rule)
     model.blocks[0].ln_2.register_forward_hook(lambda norm, args, out: seen.append(out))
-    model.ln_f.register_forward_hook(lambda norm, args, out: seen.append(out))
-    texts = ["".join(rng.choices("abc", k=8)) for _ in range(300)]
+    model.ln_f.register_forward_hook(lambda norm, args, out: seen.extend([*args, out]))
+    texts = ["".join(rng.choices("abc", k=8)) for _ in range(3000)]
     with torch.inference_mode():
         model(torch.tensor([["abc".index(char) for char in text] for text in texts]))
-    for rows, slots in zip(seen, (7, 8), strict=True):
-        assert torch.equal(rows.round().sum(-1), torch.full(rows.shape[:2], float(slots)))
-        assert (rows - rows.round()).abs().max() <= found.columns
-    assert seen[1][..., list(columns["out"])].round().sum(-1).eq(1).all()
+    bounds = (found.columns, found.stream, last)
+    for rows, bound, slots in zip(seen, bounds, (9, 10, 10), strict=True):
+        held = rows.round()
+        assert torch.equal(held.sum(-1), torch.full(rows.shape[:2], float(slots)))
+        off = bound
+        if isinstance(bound, Stream):
+            off = bound.off.gather(0, held.long().view(-1, rows.shape[-1])).view(rows.shape)
+        assert ((rows - held).abs() <= off).all()
+    answers = seen[2][..., list(columns["out"])].argmax(-1)
+    for text, answer in zip(texts, answers.tolist(), strict=True):
+        said = [rule.answer(text[: place + 1]) for place in range(8)]
+        assert ["abc"[i] for i in answer] == said
+    few = followed(many(6, 30, activation=activation))[1].stream.off.max()
+    assert found.stream.off.max() < 3 * few < 0.01
+
+
+def test_sums_in_which_most_products_are_next_to_nothing() -> None:
+    """In any order, float32 rounds them by no more than `written` counts."""
+    rule, generator = many(7, 2000), torch.Generator().manual_seed(7)
+    block = copy.deepcopy(build(rule).blocks[0]).double().requires_grad_(False)
+    units = len(block.ffwd.down.weight[0])
+    block.ffwd.down.weight.copy_(torch.randn(block.ffwd.down.weight.shape, generator=generator))
+    block.ffwd.down.weight.copy_(block.ffwd.down.weight.float())
+    answers, rows, on = suffixes.chains(rule)
+    for size in (0.0, 1e-9, 1e-5):
+        stray = size * torch.rand(units, generator=generator).float().double()
+        exactly = torch.ones(units, dtype=torch.float64)
+        bound = suffixes.written(block, stray, (exactly, exactly), rule)
+        for row in random.Random(7).sample(range(len(answers)), 40):
+            values = stray.clone()
+            values[on[rows == row]] = 1
+            order = torch.randperm(units, generator=generator)
+            products = (block.ffwd.down.weight * values)[:, order]  # (C, F)
+            wanted = torch.zeros(len(products), dtype=torch.float64)
+            wanted[handmade.suffixes.columns_of(rule)["out"]["abc".index(answers[row])]] = 1
+            exact = products.sum(dim=1) + block.ffwd.down.bias - wanted
+            for summed in (
+                products.float().cumsum(dim=1)[:, -1],
+                products.float().sum(dim=1),
+                block.ffwd.down.weight.float() @ values.float(),
+            ):
+                found = (summed + block.ffwd.down.bias.float()).double() - wanted
+                assert (found.abs() <= bound[:, row]).all()
+            assert (bound[:, row] < exact.abs() + 2e-5 + 6 * size * units).all()
+
+
+def test_a_changed_weight_among_many_patterns() -> None:
+    """A proof of hundreds of units overlooks none that is wrong in a single context."""
+    rng, rule, broken = random.Random(8), many(8, 300, window=6), 0
+    model = build(rule)
+    assert certify(model, rule).margin > 31.8
+    for name in ("up.weight", "up.bias", "down.weight") * 10:
+        values = model.state_dict()[f"blocks.0.ffwd.{name}"].view(-1)
+        i = rng.choice(values.nonzero().flatten().tolist())
+        old = values[i].item()
+        values[i] = rng.choice([0.0, -old, old + 1, old - 1])
+        if not right(model, rule):
+            broken += 1
+            assert not holds(model, rule), (name, i, old)
+        values[i] = old
+    assert broken > 20 and holds(model, rule)
 
 
 def test_a_neutral_layer_norm_by_hand() -> None:
