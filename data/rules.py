@@ -8,12 +8,13 @@ from typing import Any
 
 from data.addition import Addition
 from data.laws import Copying, Law, Suffixes
+from data.machines import Machine
 from system import config
 from system.errors import UserError, looked_in
 
 EXAMPLES = config.CONFIGS / "rules"
 LENGTH, SEED = 60_000, 1  # of the text that a rule writes to be learned
-KINDS: tuple[type[Law], ...] = (Suffixes, Copying, Addition)
+KINDS: tuple[type[Law], ...] = (Suffixes, Copying, Machine, Addition)
 
 
 @dataclass(frozen=True)

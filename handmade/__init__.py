@@ -10,9 +10,11 @@ from data import aab, corpus, rules
 from data.addition import Addition
 from data.corpus import Corpus
 from data.laws import Copying, Law, Suffixes
+from data.machines import Machine
 from data.rules import RuleTask
 from handmade.addition import COMPILER as ADDITION
 from handmade.copying import COMPILER as COPYING
+from handmade.machines import COMPILER as MACHINE
 from handmade.ngram import BLOCK_SIZE, compile_ngrams
 from handmade.parts import Compiler, Handmade
 from handmade.published import new_head, one_head, two_head
@@ -31,7 +33,12 @@ MODELS: dict[str, tuple[Callable[..., Handmade], aab.Task]] = {
     "new-head": (new_head, aab.THIRD_BACK),
     "two-head": (two_head, aab.BOTH),
 }
-COMPILERS: dict[type[Law], Compiler] = {Suffixes: SUFFIXES, Copying: COPYING, Addition: ADDITION}
+COMPILERS: dict[type[Law], Compiler] = {
+    Suffixes: SUFFIXES,
+    Copying: COPYING,
+    Machine: MACHINE,
+    Addition: ADDITION,
+}
 NGRAM = "ngram"  # the name of the model that is made of a text's counts
 
 

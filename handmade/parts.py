@@ -34,19 +34,28 @@ class Columns:
 
     def __init__(self, **sizes: int) -> None:
         self.ranges: dict[str, range] = {}
+        self.joined: dict[str, Sequence[str]] = {}  # names that stand for several side by side
+        self.whats: dict[str, Sequence[Any]] = {}  # what columns stand for, if not for characters
         self.total = 0
         for name, size in sizes.items():
             self.ranges[name] = range(self.total, self.total + size)
             self.total += size
+        if "place" in sizes:
+            self.whats["place"] = range(sizes["place"])
 
     def __getitem__(self, name: str) -> range:
-        return self.ranges[name]
+        parts = self.parts(name)
+        return range(self.ranges[parts[0]].start, self.ranges[parts[-1]].stop)
+
+    def parts(self, name: str) -> Sequence[str]:
+        """The one-hots that `name` stands for, which is itself one where it was not joined."""
+        return self.joined.get(name, (name,))
 
     def names(self, chars: str) -> list[str]:
         """What each column stands for: `tok a`, `place 0`, or the name alone where it has one."""
         found = []
         for name, columns in self.ranges.items():
-            whats = range(len(columns)) if name == "place" else chars
+            whats = self.whats.get(name, chars)
             found += [name] if len(columns) == 1 else [f"{name} {what}" for what in whats]
         return found
 
@@ -143,33 +152,47 @@ def neutral_for(weights: Weights, name: str, *, ones: int) -> None:
 
 
 def look_back(
-    weights: Weights, layer: int, head: int, columns: Columns, *, to: str, by: int
+    weights: Weights,
+    layer: int,
+    head: int,
+    columns: Columns,
+    *,
+    to: str,
+    by: int,
+    source: str = "tok",
 ) -> None:
-    """Let a head copy the character `by` places back into the columns `to`.
+    """Let a head copy what the columns `source` hold `by` places back into the columns `to`.
 
     Places that have no such place look at themselves.
     """
     places = range(len(columns["place"]))
     asked = [t - by if t >= by else t for t in places]
-    look_at(weights, layer, head, columns, to=to, asked=asked)
+    look_at(weights, layer, head, columns, to=to, asked=asked, source=source)
 
 
 def look_at(
-    weights: Weights, layer: int, head: int, columns: Columns, *, to: str, asked: Sequence[int]
+    weights: Weights,
+    layer: int,
+    head: int,
+    columns: Columns,
+    *,
+    to: str,
+    asked: Sequence[int],
+    source: str = "tok",
 ) -> None:
-    """Let a head copy the character of the place asked[t], from each place t, into the columns
-    `to`.
+    """Let a head copy what the columns `source` hold at the place asked[t], from each place t, into
+    the columns `to`.
 
     Place t asks for one place with a score of SHARP, which attention divides by sqrt(D); each place
     offers its own number.
     """
     name = f"blocks.{layer}.attn.heads.{head}"
     query, key, value = (weights[f"{name}.{part}.weight"] for part in ("query", "key", "value"))
-    D, place, tok = len(query), columns["place"], columns["tok"]
+    D, place, read = len(query), columns["place"], columns[source]
     query[asked, place] = SHARP * math.sqrt(D)
     key[range(len(place)), place] = 1
-    value[range(len(tok)), tok] = 1
-    channels = range(head * D, head * D + len(tok))  # of this head, in what proj reads
+    value[range(len(read)), read] = 1
+    channels = range(head * D, head * D + len(read))  # of this head, in what proj reads
     weights[f"blocks.{layer}.attn.proj.weight"][columns[to], channels] = 1
 
 
