@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self, get_args
 
+from data import tictactoe
 from system import config
 from system.errors import UserError
 
 Compiled = Literal["gelu_tanh", "relu2"]  # the activations in which a unit can be switched on
+GAME = ("turn", "board")  # the keys that say that, and how, a rule takes turns
 NAMED = {'"': '\\"', "\\": "\\\\", "\\U0000000a": "\\n", "\\U00000009": "\\t"}
 
 
@@ -49,6 +51,8 @@ class Law:
     block_size: places of the window
     mark: the key that says that a file is of this kind
     needs, may: all keys that its file has, and those that it may have beside them
+    turn: how many characters it writes where it takes turns with a person; 0 where it does not
+    board: the squares a side of the board on which its text is a game; 0 where it is none
     """
 
     mark: ClassVar[str]
@@ -56,6 +60,8 @@ class Law:
     may: ClassVar[tuple[str, ...]] = ()
     chars: str
     block_size: int
+    turn: int = 0
+    board: int = 0
 
     def answer(self, context: str) -> str:
         """What follows `context`, of which only the last `block_size` characters count."""
@@ -108,6 +114,7 @@ class Suffixes(Law):
     default: the answer where no pattern fits
     rules: pattern -> answer
     activation: of the feed-forward that this is compiled to
+    turn, board: see `Law`; on a board of 3 the text is tic-tac-toe, as `data.tictactoe` has it
 
     Raises ValueError, one sentence, when they do not fit together.
     """
@@ -117,12 +124,18 @@ class Suffixes(Law):
     default: str
     rules: Mapping[str, str]
     activation: Compiled = "relu2"
+    turn: int = 0
+    board: int = 0
     mark = "rules"
     needs = ("chars", "block_size", "default", "rules")
-    may = ("activation",)
+    may = ("activation", "turn", "board")
 
     def __post_init__(self) -> None:
         check(self.chars, self.block_size)
+        if self.turn < 0:
+            raise ValueError(f"turn must be 1 or more, not {self.turn}")
+        if self.board:
+            tictactoe.check(self.chars, self.block_size, self.board)
         if not self.rules:
             raise ValueError("there are no rules to compile; give at least one, such as aa: b")
         if len(self.default) != 1 or self.default not in self.chars:
@@ -153,6 +166,18 @@ class Suffixes(Law):
         ends = (context[start:] for start in range(len(context)))
         return next((self.rules[end] for end in ends if end in self.rules), self.default)
 
+    def answers(self, contexts: list[str]) -> list[str]:
+        """What follows each of the contexts."""
+        return [self.answer(context) for context in contexts]
+
+    def domain(self) -> Sequence[str] | None:
+        """Where this plays, the games that it can come to have to go on with."""
+        return tictactoe.positions(self.answers) if self.board else None
+
+    def stretch(self, draw: random.Random) -> str:
+        """Where this plays, a game against moves at random; otherwise as for any rule."""
+        return tictactoe.random_game(draw, self.answers) if self.board else super().stretch(draw)
+
     def within(self, window: int) -> Self:
         """The same rule for a window of so many places. Raises UserError."""
         if window < self.longest:
@@ -173,11 +198,13 @@ class Suffixes(Law):
         if activation not in get_args(Compiled):
             raise ValueError(f"activation is one of {', '.join(get_args(Compiled))}")
         default = config.coerce(content["default"], str, "default")
-        return cls(chars, block_size, default, rules, activation)
+        game = {key: config.coerce(content.get(key, 0), int, key) for key in GAME}
+        return cls(chars, block_size, default, rules, activation, **game)
 
     def lines(self) -> list[str]:
         """The lines of its file."""
-        lines = [*super().lines(), f"default: {quoted(self.default)}", "rules:"]
+        lines = super().lines() + [f"{key}: {n}" for key in GAME if (n := getattr(self, key))]
+        lines += [f"default: {quoted(self.default)}", "rules:"]
         lines += [f"  {quoted(key)}: {quoted(answer)}" for key, answer in self.rules.items()]
         return lines + ([f"activation: {self.activation}"] if self.activation != "relu2" else [])
 

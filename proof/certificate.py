@@ -14,14 +14,16 @@ answer      which units are on depends on the longest pattern that fits: each pa
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from data.laws import Copying, Law, Suffixes
+from data.tictactoe import play_all
 from model import GPT
 from proof import copying, suffixes
 from proof.bounds import Followed, Stream, Unproved, rounding, terms
-from proof.proof import count_contexts, prove
+from proof.proof import count_contexts, likeliest, prove
 from system.errors import UserError
 
 FOLLOW: dict[type[Law], Callable[[GPT, Law], Followed]] = {
@@ -109,10 +111,13 @@ def certify(model: GPT, rule: Law) -> Certificate:
 def assure(model: GPT, rule: Law, name: str) -> str:
     """Prove that `model`, compiled from `rule`, is right in every context, and say how.
 
-    Where they are few, each of them is tried; otherwise the proof goes by parts. Raises UserError
-    when there is no proof.
+    Where they are few, each of them is tried; otherwise the proof goes by parts. A rule of a game
+    plays, too, against all that can be done. Raises UserError when there is no proof.
     """
     try:
+        if rule.board:
+            games = play_all(partial(likeliest, model, rule.chars))
+            return f"{certify(model, rule)}; {games}"
         if count_contexts(rule.chars, rule.block_size, shortest=1) > ENUMERATED:
             return str(certify(model, rule))
         found = prove(model, rule.chars, rule.answer, text="", shortest=1).all

@@ -90,6 +90,11 @@ def probabilities(model: GPT, chars: str, contexts: Sequence[str]) -> Tensor:
     return logits.double().softmax(dim=-1)
 
 
+def likeliest(model: GPT, chars: str, contexts: Sequence[str]) -> list[str]:
+    """What the model, on the CPU, takes for the likeliest after each of N contexts."""
+    return [chars[i] for i in probabilities(model, chars, contexts).argmax(dim=-1).tolist()]
+
+
 def margins(
     model: GPT, chars: str, contexts: Sequence[str], *, answers: Sequence[str]
 ) -> list[float]:
