@@ -23,6 +23,7 @@ from pathlib import Path
 
 import handmade
 from data import rules
+from data.addition import Addition
 from data.laws import Law
 from experiments import table
 from experiments.arms import ARMS, BLURS, NOISES, Run, shape, starts
@@ -77,14 +78,18 @@ def add_recipe(p: Parser, recipe: Recipe) -> None:
     rate = f"of AdamW; default: {recipe.learning_rate}"
     above = bounded(float, 1e-9, 1e3)
     add("--learning-rate", type=above, default=recipe.learning_rate, metavar="N", help=rate)
+    carries = "share of sums with two or more carries in a row; default: as they come"
+    share = bounded(float, 0, 1)
+    add("--long-carries", type=share, default=0.0, metavar="SHARE", help=carries)
     jobs = "runs side by side, of one thread each; default: as many as there are cores"
     add("--jobs", type=bounded(int, 1, 1024), metavar="N", help=jobs)
 
 
 def named(args: argparse.Namespace) -> str:
     """The folder of an experiment, where none is given."""
-    asked = ("window", "layers")
-    parts = [f"{name}-{value}" for name in asked if (value := vars(args)[name]) is not None]
+    asked = ("window", "layers", "long_carries")
+    given = {name.replace("_", "-"): value for name in asked if (value := vars(args)[name])}
+    parts = [f"{name}-{value:g}" for name, value in given.items()]
     return "-".join(["experiment", Path(args.handmade).stem, *parts])
 
 
@@ -96,6 +101,8 @@ def law_of(args: argparse.Namespace) -> Law:
             f"{args.handmade} is a published model without a rule file; name one of "
             f"{', '.join(rules.examples())}, or a rule file"
         )
+    if args.long_carries and not isinstance(law, Addition):
+        raise UserError(f"--long-carries is about sums, and {args.handmade} is none; leave it out")
     return law
 
 
@@ -171,7 +178,7 @@ def command(args: argparse.Namespace) -> int:
     folder = args.out or RUNS / named(args)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {show(str(folder))} is no folder; name one, or a new path")
-    recipe = Recipe(args.steps, args.batch_size, args.learning_rate, args.layers)
+    recipe = Recipe(args.steps, args.batch_size, args.learning_rate, args.layers, args.long_carries)
     with alone_in(folder):
         store = Store(folder, rules.write(law), recipe)
         carry_out(args, store, runs)

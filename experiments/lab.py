@@ -21,9 +21,9 @@ from experiments.arms import Run, Start, begin
 from experiments.between import line
 from experiments.judge import Judge, margins
 from experiments.store import Store
-from experiments.texts import Text, read_text
+from experiments.texts import Text, domain, read_text
 from experiments.twin import JUDGED, Recipe, Result, carry_out, optimizer_of, take_step
-from experiments.windows import Data, domain
+from experiments.windows import Data
 from system import checkpoint
 from system.checkpoint import Checkpoint
 
@@ -49,7 +49,13 @@ def open_lab(rule: Path, recipe: Recipe, texts: tuple[Data, ...]) -> Lab:
     made = handmade.compiled(law)
     hand = Checkpoint(*made, {"train": {"dtype": "float32"}}, "", [], {"step": 0})
     judge = Judge(law, domain(law), hand.build())
-    return Lab(law, hand, judge, recipe, {d: read_text(law, d, judge.domain) for d in texts})
+    return Lab(
+        law,
+        hand,
+        judge,
+        recipe,
+        {d: read_text(law, d, judge.domain, recipe.long_carries) for d in texts},
+    )
 
 
 @contextmanager

@@ -1,13 +1,30 @@
-"""The texts that twins are trained on."""
+"""What twins are trained on, and what they are judged on."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from data.addition import Addition
 from data.laws import Law
-from experiments.windows import Data, Domain, Windows, coverage, training
+from experiments.lines import every_sum, games, long_carries
+from experiments.windows import (
+    LENGTH,
+    OPEN,
+    Data,
+    Domain,
+    Windows,
+    all_windows,
+    coverage,
+    drawn,
+    few,
+    of_contexts,
+    own,
+    restarts,
+)
+from proof.proof import count_contexts
 
+SAMPLED, SEED = 200_000, 1  # contexts that are judged where there are more than a proof tries
 SHOWN = 2048  # windows on which a loss is taken, drawn where there are more
 
 
@@ -42,12 +59,50 @@ class Text:
         return self.windows.some(torch.randperm(len(self.windows), generator=generator)[:SHOWN])
 
 
-def read_text(law: Law, data: Data, domain: Domain) -> Text:
-    """The text of kind `data` that is made of the rule."""
-    windows = training(law, data)
-    whole = data == "every" and domain.whole
+def domain(law: Law) -> Domain:
+    """What a model of `law` is judged on: every context, or a sample of them."""
+    if isinstance(law, Addition):
+        windows = every_sum(law)
+        return Domain(windows, whole=True, total=windows.asked())
+    if contexts := law.domain():
+        return Domain(of_contexts(law, list(contexts)), whole=True, total=len(contexts))
+    total = count_contexts(law.chars, law.block_size, shortest=1)
+    if not few(law):
+        return Domain(drawn(law, SAMPLED // law.block_size, SEED), whole=False, total=total)
+    windows, (V, T) = all_windows(law), (len(law.chars), law.block_size)
+    rows = torch.arange(len(windows))[:, None]
+    once = rows % V ** (T - 1 - torch.arange(T)) == 0  # the first window that begins like this
+    targets = windows.targets.where(once, OPEN)
+    return Domain(Windows(windows.idx, targets), whole=True, total=total)
+
+
+def windows_of(law: Law, data: Data, domain: Domain) -> Windows:
+    """What twins are trained on.
+
+    own: the text that the rule writes by itself; restarts: one with random beginnings; every: every
+    context alike, or 60,000 characters of random windows where there are too many. A game by itself
+    is one against moves at random, and so is one that begins again; sums are of any numbers.
+    """
+    if isinstance(law, Addition) or (law.domain() and data == "every"):
+        return domain.windows
+    if law.domain():
+        return games(law, SEED)
+    if data == "own":
+        return own(law)
+    if data == "restarts":
+        return restarts(law, SEED)
+    return all_windows(law) if few(law) else drawn(law, LENGTH // law.block_size, SEED + 1)
+
+
+def read_text(law: Law, data: Data, domain: Domain, long: float = 0.0) -> Text:
+    """The text of kind `data` that is made of the rule; long: the share of sums that are drawn
+    among those with long carries."""
+    windows = windows_of(law, data, domain)
+    whole = windows is domain.windows or (data == "every" and domain.whole)
     return Text(
         windows,
-        floor=windows.entropy() if data == "own" else 0.0,  # elsewhere the rule decides it all
+        floor=windows.entropy() if data == "own" and not law.domain() else 0.0,
         coverage=1.0 if whole else coverage(windows, domain),
+        favoured=long_carries(law) if long and isinstance(law, Addition) else None,
+        share=long,
     )

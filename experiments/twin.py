@@ -27,12 +27,14 @@ class Recipe:
     steps: at most; a run ends when its model has been proved for a while, its loss at the floor
     batch_size: windows in a step
     layers: of the arms from random weights, where not those of the hand-set model
+    long_carries: the share of sums that are drawn among those with long carries
     """
 
     steps: int = 4000
     batch_size: int = 64
     learning_rate: float = 2e-3
     layers: int | None = None
+    long_carries: float = 0.0
 
 
 @dataclass

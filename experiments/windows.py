@@ -1,4 +1,4 @@
-"""What twins are trained on and judged on: windows, and where the rule decides what comes next."""
+"""Windows of a task, and where the rule decides what comes next."""
 
 import random
 from collections import Counter
@@ -17,7 +17,6 @@ from proof.proof import MOST, count_contexts
 Data = Literal["own", "restarts", "every"]
 DATA = get_args(Data)
 OPEN = -100  # a target that the rule does not decide: torch's cross_entropy leaves it out
-SAMPLED, SEED = 200_000, 1  # contexts that are judged where there are more than a proof tries
 LENGTH = 60_000  # characters of a text of restarts
 AGAIN = 600  # characters that a rule writes by itself, as the text aabaabaab... of data.aab has
 
@@ -133,21 +132,6 @@ def of_contexts(law: Law, contexts: list[str]) -> Windows:
     return Windows(idx, targets)
 
 
-def domain(law: Law) -> Domain:
-    """What a model of `law` is judged on: every context, or a sample of them."""
-    contexts = law.domain()
-    if contexts is not None:
-        return Domain(of_contexts(law, list(contexts)), whole=True, total=len(contexts))
-    total = count_contexts(law.chars, law.block_size, shortest=1)
-    if not few(law):
-        return Domain(drawn(law, SAMPLED // law.block_size, SEED), whole=False, total=total)
-    windows, (V, T) = all_windows(law), (len(law.chars), law.block_size)
-    rows = torch.arange(len(windows))[:, None]
-    once = rows % V ** (T - 1 - torch.arange(T)) == 0  # the first window that begins like this
-    targets = windows.targets.where(once, OPEN)
-    return Domain(Windows(windows.idx, targets), whole=True, total=total)
-
-
 def of_text(law: Law, text: str) -> Windows:
     """All windows of a text, with what follows in it."""
     ids = CharTokenizer(law.chars).encode(text).long()
@@ -176,38 +160,6 @@ def restarts(law: Law, seed: int) -> Windows:
         ids[row] = encode(text).long()
     decided = torch.arange(1, T + 1) >= begun  # (n, T)
     return Windows(ids[:, :-1], ids[:, 1:].where(decided, OPEN))
-
-
-def training(law: Law, data: Data, seed: int = SEED) -> Windows:
-    """What a twin is trained on.
-
-    own: the text that the rule writes by itself, restarts: one with random beginnings, every: every
-    context alike, or 60,000 characters of random windows where there are too many
-    """
-    if law.domain() is not None and data == "every":
-        return of_contexts(law, list(law.domain()))
-    if law.domain() is not None:
-        return lines(law, seed)
-    if data == "own":
-        return own(law)
-    if data == "restarts":
-        return restarts(law, seed)
-    return all_windows(law) if few(law) else drawn(law, LENGTH // law.block_size, seed + 1)
-
-
-def lines(law: Law, seed: int) -> Windows:
-    """Windows of a text that is made of lines, from the beginning of each, for a rule that is about
-    some contexts only: what follows others is open."""
-    draw, T, asked = random.Random(seed), law.block_size, set(law.domain())
-    ids = {char: i for i, char in enumerate(law.chars)}
-    rows, targets = [], []
-    while len(rows) * T < LENGTH:
-        text = "\n" + law.stretch(draw)
-        text = (text + "\n" * T)[: T + 1]
-        rows.append([ids[char] for char in text[:-1]])
-        decided = [text[: t + 1] in asked for t in range(T)]
-        targets.append([ids[text[t + 1]] if decided[t] else OPEN for t in range(T)])
-    return Windows(torch.tensor(rows), torch.tensor(targets))
 
 
 def coverage(windows: Windows, domain: Domain) -> float:
