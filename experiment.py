@@ -192,7 +192,7 @@ def command(args: argparse.Namespace) -> int:
     else:
         print(table.tabulate(runs, found))
         lines = table.between(runs, found) if "between" in args.arms else ""
-        print(*([f"\n{lines}"] if lines else []), sep="\n")
+        print(*(f"\n{part}" for part in (table.games(runs, found), lines) if part), sep="\n")
         print(f"\n{table.sentence(list(found.values()))}")
     draw(path, args.handmade, runs, found)  # last: what was found is out, whatever happens
     if not args.json:

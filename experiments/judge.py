@@ -9,12 +9,13 @@ from torch import Tensor
 
 from analysis.heads import attended, distance, match
 from data.laws import Law
+from data.tictactoe import play_all
 from data.tokenizer import CharTokenizer
 from experiments.windows import OPEN, Domain, Windows
 from model import GPT
 from proof.bounds import Unproved
 from proof.certificate import FOLLOW, certify
-from proof.proof import MOST
+from proof.proof import MOST, probabilities
 
 AT_ONCE = 16_384  # characters in one pass through a model
 COUNTED = 20_000  # windows in which right contexts are counted where there are more than MOST
@@ -121,6 +122,20 @@ class Judge:
         except Unproved:
             return False
         return True
+
+    def games(self, model: GPT) -> list[int] | None:
+        """Where the rule plays, how many of all games are won, drawn, lost, and ended by a move
+        that is not allowed."""
+        if not getattr(self.law, "board", 0):
+            return None
+        chars = self.law.chars
+
+        def choose(contexts: list[str]) -> list[str]:
+            likeliest = probabilities(model, chars, contexts).argmax(dim=1).tolist()
+            return [chars[i] for i in likeliest]
+
+        found = play_all(choose)
+        return [found.won, found.drawn, found.lost, found.illegal]
 
     def attention_distance(self, model: GPT) -> float:
         """Mean total variation between where its heads look and where the hand's do, matched."""

@@ -49,13 +49,9 @@ def open_lab(rule: Path, recipe: Recipe, texts: tuple[Data, ...]) -> Lab:
     made = handmade.compiled(law)
     hand = Checkpoint(*made, {"train": {"dtype": "float32"}}, "", [], {"step": 0})
     judge = Judge(law, domain(law), hand.build())
-    return Lab(
-        law,
-        hand,
-        judge,
-        recipe,
-        {d: read_text(law, d, judge.domain, recipe.long_carries) for d in texts},
-    )
+    long = recipe.long_carries
+    shown = {data: read_text(law, data, judge.domain, long) for data in texts}
+    return Lab(law, hand, judge, recipe, shown)
 
 
 @contextmanager

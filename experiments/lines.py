@@ -7,7 +7,7 @@ from torch import Tensor
 
 from data.addition import Addition
 from data.laws import Law
-from experiments.windows import LENGTH, OPEN, Windows
+from experiments.windows import OPEN, Windows
 
 ROWS = 65_536  # lines that are made at a time
 LONG = 2  # carries in a row from which on they are long
@@ -27,13 +27,13 @@ def long_carries(law: Addition) -> Tensor:
     return (carries >= LONG).nonzero()[:, 0]
 
 
-def games(law: Law, seed: int) -> Windows:
-    """Games against moves at random, each from the end of the line before: the moves of the first
-    player are open."""
+def games(law: Law, length: int, seed: int) -> Windows:
+    """So many characters of games against moves at random, each from the end of the line before:
+    the moves of the first player are open."""
     draw, T, asked = random.Random(seed), law.block_size, set(law.domain() or ())
     ids = {char: i for i, char in enumerate(law.chars)}
     rows, targets = [], []
-    while len(rows) * T < LENGTH:
+    while len(rows) * T < length:
         text = law.stretch(draw).ljust(T + 1, "\n")
         rows.append([ids[char] for char in text[:-1]])
         decided = [text[: t + 1] in asked for t in range(T)]

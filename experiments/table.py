@@ -70,6 +70,17 @@ def tabulate(runs: Sequence[Run], found: dict[str, Result]) -> str:
     return align([list(HEAD), *rows], left=2)
 
 
+def games(runs: Sequence[Run], found: dict[str, Result]) -> str:
+    """What became of all games that can be played, the median of each over the seeds; empty where
+    the rule plays none."""
+    rows = []
+    for (start, data), results in grouped(runs, found).items():
+        if played := [result.games for result in results if result.games]:
+            rows.append([start, data, *(f"{median(n):,}" for n in zip(*played, strict=True))])
+    head = ["games", "text", "won", "drawn", "lost", "forbidden"]
+    return align([head, *rows], left=2) if rows else ""
+
+
 def between(runs: Sequence[Run], found: dict[str, Result]) -> str:
     """The lines between the hand's weights and the twins': at each point the median loss, and of
     the share of contexts right; empty where there are none."""

@@ -9,6 +9,7 @@ from data.addition import Addition
 from data.laws import Law
 from experiments.lines import every_sum, games, long_carries
 from experiments.windows import (
+    AGAIN,
     LENGTH,
     OPEN,
     Data,
@@ -79,14 +80,14 @@ def domain(law: Law) -> Domain:
 def windows_of(law: Law, data: Data, domain: Domain) -> Windows:
     """What twins are trained on.
 
-    own: the text that the rule writes by itself; restarts: one with random beginnings; every: every
-    context alike, or 60,000 characters of random windows where there are too many. A game by itself
-    is one against moves at random, and so is one that begins again; sums are of any numbers.
+    own: the text that the rule writes by itself, 600 characters; restarts: one with random
+    beginnings, 60,000; every: every context alike, or as many characters of random windows where
+    there are too many. Games need moves of another, which are random. Sums are of any numbers.
     """
     if isinstance(law, Addition) or (law.domain() and data == "every"):
         return domain.windows
     if law.domain():
-        return games(law, SEED)
+        return games(law, AGAIN if data == "own" else LENGTH, SEED)
     if data == "own":
         return own(law)
     if data == "restarts":

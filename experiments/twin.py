@@ -49,6 +49,7 @@ class Result:
     proved, proved_at: whether it is right in every context, and since which step
     first_wrong: the first context that is wrong
     distance: of attention to the hand's heads, 0 where they look alike
+    games: where the rule plays, how many are won, drawn, lost, and ended by a forbidden move
     between: at 11 points from the hand's weights to these, the loss and the share of contexts right
     """
 
@@ -65,6 +66,7 @@ class Result:
     proved_at: int | None
     first_wrong: str | None
     distance: float
+    games: list[int] | None = None
     between: list[tuple[float, float]] | None = None
 
     @property
@@ -143,6 +145,7 @@ def result_of(
         proved_at=since,
         first_wrong=first_wrong,
         distance=judge.attention_distance(model),
+        games=judge.games(model),
     )
 
 
