@@ -145,7 +145,7 @@ def carry_out(args: argparse.Namespace, store: Store, runs: list[Run]) -> None:
     texts = tuple(dict.fromkeys(args.data))
     try:
         with one_thread():
-            lab = open_lab(store.rule_file, store.recipe, texts)
+            lab = open_lab(store.rule, store.rule_file, store.recipe, texts)
     except ValueError as error:
         raise UserError(f"{args.handmade}: {error}") from None
     todo = missing(args, store, lab, runs)

@@ -43,9 +43,10 @@ class Lab:
 
 
 @functools.cache  # each process that carries runs out makes one
-def open_lab(rule: Path, recipe: Recipe, texts: tuple[Data, ...]) -> Lab:
-    """The lab of a rule file. Raises ValueError where its model would be too large."""
-    law = rules.read(str(rule))
+def open_lab(rule: str, file: Path, recipe: Recipe, texts: tuple[Data, ...]) -> Lab:
+    """The lab of a rule, which is the content of the file. Raises ValueError where its model would
+    be too large."""
+    law = rules.read(str(file))
     made = handmade.compiled(law)
     hand = Checkpoint(*made, {"train": {"dtype": "float32"}}, "", [], {"step": 0})
     judge = Judge(law, domain(law), hand.build())
@@ -69,7 +70,7 @@ def one_thread() -> Iterator[None]:
 def carry(store: Store, run: Run, texts: tuple[Data, ...], between: bool) -> Result:
     """Carry out a run, or what is missing of it, and write down its weights."""
     with one_thread():
-        lab = open_lab(store.rule_file, store.recipe, texts)
+        lab = open_lab(store.rule, store.rule_file, store.recipe, texts)
         result, path = store.found.get(str(run)), store.weights_of(run)
         if result is None:
             model, result = carry_out(run, lab.hand, lab.texts[run.data], lab.judge, store.recipe)
