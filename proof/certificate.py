@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 import torch
 
+from data.addition import Addition
 from data.laws import Copying, Law, Suffixes
 from model import GPT
-from proof import copying, suffixes
+from proof import addition, copying, suffixes
 from proof.bounds import Followed, Stream, Unproved, rounding, terms
 from proof.proof import count_contexts, prove
 from system.errors import UserError
@@ -27,6 +28,7 @@ from system.errors import UserError
 FOLLOW: dict[type[Law], Callable[[GPT, Law], Followed]] = {
     Suffixes: suffixes.follow,
     Copying: copying.follow,
+    Addition: addition.follow,
 }
 ENUMERATED = 20_000  # contexts that are tried one by one; that takes a second
 
