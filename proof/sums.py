@@ -10,6 +10,7 @@ from data.addition import CHARS, Addition
 from data.tokenizer import CharTokenizer
 from mixture import Mixture
 from model import GPT
+from system.errors import UserError
 
 ROWS = 2000  # lines in one pass through the model
 
@@ -79,3 +80,11 @@ def try_lines(
 def prove_sums(model: GPT | Mixture, rule: Addition, chars: str = CHARS) -> Pairs:
     """Try `model` on all pairs. Raises ValueError as `try_lines`."""
     return try_lines(model, rule, rule.every_line(ROWS), chars)
+
+
+def assure_sums(model: GPT, rule: Addition, name: str) -> str:
+    """Try `model` on all pairs and say so. Raises UserError where one is wrong."""
+    found = prove_sums(model, rule)
+    if found.first is not None:
+        raise UserError(f"{name} is wrong after {found.first!r}; take fewer digits")
+    return f"proved for {rule.extent()}, tried one by one, worst margin {found.worst_margin:+.4f}"
