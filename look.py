@@ -28,7 +28,7 @@ from mixture import Mixture
 from model import GPT
 from page.breaks import breaks
 from page.html import page
-from page.shown import Shown, described
+from page.shown import MOST_TILES, Shown, described
 from proof.certificate import assure
 from proof.proof import MOST, count_contexts, prove
 from system.commandline import Parser, run
@@ -83,18 +83,27 @@ def by_hand(name: str, args: argparse.Namespace) -> Shown:
         units=units,
         rule=task.rule,
         shortest=1 if rule else 2,
+        some=task.contexts(MOST_TILES),
+        of=len((rule and rule.domain()) or ()),
         proved=f"PyTorch: {proved}.",
         breaks=breaks(saved.model, saved.weights, rule),
         by_hand=True,
     )
 
 
-def verdict(model: GPT | Mixture, chars: str, rule: aab.Rule, shortest: int = 2) -> str:
-    """What Python finds out about a rule: in how many contexts the model is right."""
+def verdict(
+    model: GPT | Mixture,
+    chars: str,
+    rule: aab.Rule,
+    shortest: int = 2,
+    some: list[str] | None = None,
+) -> str:
+    """What Python finds out about a rule: in how many contexts the model is right, of `some` where
+    these are given."""
     total = count_contexts(chars, model.config.block_size, shortest)
-    if not 1 <= total <= MOST:
+    if some is None and not 1 <= total <= MOST:
         return "too many contexts to try each"
-    found = prove(model, chars, rule, text="", shortest=shortest).all
+    found = prove(model, chars, rule, text="", shortest=shortest, contexts=some).all
     worst = f"worst margin {found.worst_margin:+.4f}"
     return f"{found.right:,} of {found.total:,} contexts right, {worst}"
 
@@ -138,9 +147,12 @@ def sides(args: argparse.Namespace) -> list[Shown]:
             "both on the same characters"
         )
     for one, other in ((first, second), (second, first)):
-        if one.rule is None and other.rule is not None:
+        fits = not other.some or len(other.some[-1]) <= one.model.config.block_size
+        if one.rule is None and other.rule is not None and fits:
             one.rule, one.shortest = other.rule, other.shortest
-            one.proved = f"PyTorch: {verdict(one.writer, one.chars, one.rule, one.shortest)}."
+            one.some, one.of = other.some, other.of
+            found = verdict(one.writer, one.chars, one.rule, one.shortest, one.some)
+            one.proved = f"PyTorch: {found}."
     return [first, second]
 
 

@@ -15,6 +15,7 @@ from model import GPT
 from proof.proof import Score, every_context, margins, prove
 
 STEPS = range(2, 29)  # how much of the text is known before each step
+MOST = 20_000  # contexts that are drawn, where a rule is about too many of its own
 
 
 @dataclass
@@ -115,10 +116,14 @@ def to_b(
 def measure(column: Column, reference: Column, task: Task | RuleTask) -> Measured:
     """All numbers of `column`; `reference` is the hand-set model. Raises ValueError as `prove`."""
     model, chars, block_size = column.model, column.chars, column.model.config.block_size
-    proof = prove(model, chars, task.rule, text=task.text())
-    contexts = every_context(task.letters, block_size)
+    some, least = task.contexts(MOST), min(block_size, reference.model.config.block_size)
+    proof = prove(model, chars, task.rule, text=task.text(), contexts=some)
+    if some is None:
+        contexts = every_context(task.letters, block_size)
+        shared = every_context(task.letters, least)
+    else:
+        contexts = shared = [context[-least:] for context in some]
     attention, effects = attended(column.net, chars, contexts)
-    shared = every_context(task.letters, min(block_size, reference.model.config.block_size))
     known, _ = attended(reference.net, reference.chars, shared)
     width = min(attention.shape[-1], known.shape[-1])
     apart = distance(known[..., :width], attention[: len(shared), :, :width])  # (H of it, H)

@@ -54,8 +54,9 @@ def draw_answers(
     wrong = [[False] * len(contexts)]  # the rule itself never is
     for column in columns:
         ids = torch.tensor([[column.chars.index(char)] for char in shown])
-        rows.append(probabilities(column.model, column.chars, contexts).gather(1, ids)[:, 0])
-        leads = margins(column.model, column.chars, contexts, answers=answers)
+        seen = [context[-column.model.config.block_size :] for context in contexts]
+        rows.append(probabilities(column.model, column.chars, seen).gather(1, ids)[:, 0])
+        leads = margins(column.model, column.chars, seen, answers=answers)
         wrong.append([not lead > 0 for lead in leads])
     image = ax.imshow(torch.stack(rows).numpy(), cmap="RdBu_r", vmin=0, vmax=1, aspect="auto")
     for y, row in enumerate(rows):
@@ -100,9 +101,10 @@ def draw(
                 continue
             draw_pattern(ax, every[head.layer - 1, head.head - 1], context)
             ax.set_title(f"{label(column.label)}\nlayer {head.layer} head {head.head}")
-    sizes = (n for n in range(size, 2, -1) if count_contexts(task.letters, n) <= MOST)
-    contexts = every_context(task.letters, next(sizes, 2))[:MOST]
-    text = task.text()
+    contexts, text = task.contexts(MOST), task.text()
+    if contexts is None:
+        sizes = (n for n in range(size, 2, -1) if count_contexts(task.letters, n) <= MOST)
+        contexts = every_context(task.letters, next(sizes, 2))[:MOST]
     contexts.sort(key=lambda c: (c[-2:], c not in text))
     lower.suptitle("what each context is followed by: bold ones occur in the text, x is wrong")
     draw_answers(lower.subplots(), columns, task=task, contexts=contexts)

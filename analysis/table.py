@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from analysis.measure import STEPS, HeadEffect, Measured
+from analysis.measure import MOST, STEPS, HeadEffect, Measured
 from data.aab import Task
 from data.rules import RuleTask
 
@@ -39,7 +39,7 @@ def rows(task: Task | RuleTask, heads: int) -> list[tuple[str, Callable[[Measure
         ("  after two characters or more", lambda m: f"{m.loss_after_two:.4f}"),
         ("contexts right, of those in the text", lambda m: f"{m.task.right:,}/{m.task.total:,}"),
         ("  worst margin", lambda m: f"{m.task.worst_margin:+.4f}"),
-        ("contexts right, of all", lambda m: f"{m.all.right:,}/{m.all.total:,}"),
+        (f"contexts right, {of_which(task)}", lambda m: f"{m.all.right:,}/{m.all.total:,}"),
         ("  worst margin", lambda m: f"{m.all.worst_margin:+.4f}"),
         ("attention distance to the hand-set head", lambda m: f"{m.attention_distance:.3f}"),
     ]
@@ -59,6 +59,12 @@ def rows(task: Task | RuleTask, heads: int) -> list[tuple[str, Callable[[Measure
             value = of_head(place, lambda head, ending=ending: f"{head.to_b[ending]:+.2f}")
             table.append((f"  after {ending}", value))
     return table
+
+
+def of_which(task: Task | RuleTask) -> str:
+    """Which contexts were tried: all, or some that were drawn of those that the rule is about."""
+    drawn = not task.word and task.share(MOST)
+    return f"of {drawn}" if drawn and "drawn" in drawn else "of all"
 
 
 def of_head(place: int, cell: Callable[[HeadEffect], str]) -> Callable[[Measured], str]:

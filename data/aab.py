@@ -77,6 +77,9 @@ class Task:
             nats -= sum(n * math.log(n / before[seen[:-1]]) for seen, n in after.items())
         return nats / len(windows) / block_size
 
+    def contexts(self, most: int) -> None:
+        """Every context counts. See `data.rules.RuleTask.contexts`."""
+
     def never(self) -> list[str]:
         """What never occurs in the text, though all shorter parts of it do, the shortest first."""
         sizes = range(1, len(self.word) + 2)

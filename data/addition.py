@@ -24,7 +24,7 @@ from system.errors import UserError
 CHARS = "\n+0123456789="  # in the order of their code points, as a text's vocabulary is
 ZERO, PLUS, EQUALS, END = (CHARS.index(char) for char in "0+=\n")
 Order = Literal["reversed", "ordinary"]
-MOST = {"reversed": 18, "ordinary": 4}  # digits: sums below 2^63; what float32 can tell apart
+MOST = {"reversed": 18, "ordinary": 3}  # digits: sums below 2^63; what float32 can tell apart
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,12 @@ class Addition(Law):
         """Every line, cut at each place that is decided; made when it is asked for."""
         return Contexts(self)
 
+    def extent(self) -> str:
+        """What a proof of all that the rule is about is a proof of, in words."""
+        digits = f"{self.digits} digit{'s' * (self.digits > 1)}"
+        many = f"{self.pairs:,}" if self.digits < 7 else f"10^{2 * self.digits}"
+        return f"all {many} pairs of {digits}"
+
     def sums(self, a: Tensor, b: Tensor) -> Tensor:
         """The ids of the lines, with their ends, that add the numbers a and b, int64 (N,) each:
         (N, block_size + 1)."""
@@ -151,13 +157,14 @@ class Addition(Law):
     @classmethod
     def parse(cls, content: dict[str, Any]) -> Self:
         """The rule that a file with this `content` describes. Raises ValueError or ConfigError."""
-        asked = content["addition"]
-        if not isinstance(asked, dict) or "digits" not in asked:
+        asked, keys = content["addition"], ("digits", "order")
+        if not isinstance(asked, dict):
             raise ValueError(f"addition is such as {{digits: 3}}, not {config.show(asked)}")
-        for key in asked:
-            if key not in ("digits", "order"):
-                near = config.nearest(key, ("digits", "order"))
-                raise ValueError(f"{config.show(key)} is no key of addition; {near}")
+        if strange := next((key for key in asked if key not in keys), None):
+            near = config.nearest(strange, keys)
+            raise ValueError(f"{config.show(strange)} is no key of addition; {near}")
+        if "digits" not in asked:
+            raise ValueError("addition has no digits; give them, as in addition: {digits: 3}")
         order = asked.get("order", "reversed")
         if order not in get_args(Order):
             raise ValueError(f"order is one of {', '.join(get_args(Order))}")

@@ -71,6 +71,10 @@ class Law:
         """The contexts that the rule is about; None where it is about every context there is."""
         return None
 
+    def extent(self) -> str:
+        """What a proof of all that the rule is about is a proof of, in words."""
+        return f"all {len(self.chars)}^{self.block_size} contexts"
+
     def stretch(self, draw: random.Random) -> str:
         """A part of the text that is made of this rule to be learned, up to where chance has a say.
 

@@ -43,6 +43,23 @@ class RuleTask:
         unseen = text(self.law, length=200 * size, seed=SEED + 1)
         return [unseen[start : start + size] for start in range(0, len(unseen), size)]
 
+    def contexts(self, most: int) -> list[str] | None:
+        """Those that the rule is about, or so many drawn from them, the short ones first; None
+        where it is about every context there is."""
+        domain = self.law.domain()
+        if domain is None:
+            return None
+        numbers = range(len(domain))
+        if len(domain) > most:
+            numbers = random.Random(SEED).sample(numbers, most)
+        return sorted((domain[i] for i in numbers), key=lambda context: (len(context), context))
+
+    def share(self, most: int) -> str:
+        """How many of the contexts that the rule is about, where it is not about every context
+        there is, are among those of `contexts`."""
+        size = len(self.law.domain() or ())
+        return f"each of {size:,}" if size <= most else f"{most:,} drawn of {size:,}"
+
     def entropy_floor(self, block_size: int) -> None:
         """Not known: how much of the random stretches a model can tell."""
 

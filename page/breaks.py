@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from data.addition import CHARS, Addition
 from data.laws import Copying, Law
-from handmade import suffixes
+from handmade import addition, suffixes
 from handmade.parts import GAIN, SHARP
 from model import GPTConfig
 
@@ -169,8 +170,51 @@ def of_copying(weights: Weights) -> list[Break]:
     ]
 
 
+def of_addition(rule: Addition, weights: Weights) -> list[Break]:
+    """For a model that adds."""
+    columns, up = addition.columns_of(rule), weights["blocks.0.ffwd.up.weight"]
+    digits = slice(CHARS.index("0"), CHARS.index("9") + 1)
+    lower = [slot for slot in (*addition.asked(rule), "tok") if slot not in ("a", "b", "a0", "b0")]
+    carry = [column for slot in lower for column in columns[slot][digits]]
+    names, size = addition.units_of(rule), up.shape[1]
+    ten, way = names.index("sum 10: rises"), addition.GAIN[rule.order] * addition.scale(rule)
+    bias = weights["blocks.0.ffwd.up.bias"]
+    return [
+        Break(
+            "Forget what is carried",
+            "Units read only the two digits of their own column. So sums stay right where nothing "
+            "is carried, and nowhere else.",
+            [
+                ("blocks.0.ffwd.up.weight", unit * size + column, 0.0)
+                for unit in range(len(names))
+                for column in carry
+            ],
+        ),
+        Break(
+            "Put the step of 10 where that of 11 is",
+            "A column that adds up to 10 still says 9. Columns that add up to less or more, and "
+            "what they carry, are as before.",
+            [("blocks.0.ffwd.up.bias", unit, bias[unit].item() - way) for unit in (ten, ten + 1)],
+        ),
+        Break(
+            "Query of head 0: → 0",
+            "The head that reads the first number takes all places alike. Its slot is no one-hot "
+            "now but how often each character came so far, and what is added is their mean.",
+            setting(weights, "blocks.0.attn.heads.0.query.weight", 0.0),
+        ),
+        Break(
+            "ln_2 without its bias",
+            "LayerNorm takes the mean off and nothing puts it back. Each column is only a little "
+            "too low, but units add up many of them, and so all steps come too late.",
+            setting(weights, "blocks.0.ln_2.bias", 0.0),
+        ),
+    ]
+
+
 def breaks(config: GPTConfig, weights: Weights, rule: Law | None) -> list[Break]:
     """For the hand-set model with these weights; rule is what it was compiled from, if it was."""
     if rule is None:
         return published(config, weights)
+    if isinstance(rule, Addition):
+        return of_addition(rule, weights)
     return of_copying(weights) if isinstance(rule, Copying) else of_suffixes(rule, weights)

@@ -33,6 +33,7 @@ class Shown:
     counts: those, as `data.counts.pack` packed them
     columns, units: names of the residual stream's columns and of the feed-forward's units, if any
     rule, shortest: what has to come after a context of at least so many characters
+    some, of: where the rule is about other contexts, those or some drawn of so many
     proved: what Python found out about that
     by_hand: whether its weights must stay as they are to the last bit
     """
@@ -45,6 +46,8 @@ class Shown:
     units: list[str] | None = None
     rule: Rule | None = None
     shortest: int = 2
+    some: list[str] | None = None
+    of: int = 0
     proved: str = ""
     breaks: list[Break] = field(default_factory=list)
     by_hand: bool = False
@@ -111,7 +114,9 @@ def task_of(shown: Shown) -> dict[str, Any]:
     """The contexts with the answers that the rule gives, how many there are in all, and in words,
     and what Python found."""
     size = (shown.chars, shown.model.config.block_size, shown.shortest)
-    contexts, total = contexts_of(*size, shown.units or []), count_contexts(*size)
+    contexts, total = shown.some, shown.of
+    if contexts is None:
+        contexts, total = contexts_of(*size, shown.units or []), count_contexts(*size)
     digits = shown.model.config.block_size * math.log10(len(shown.chars))
     return {
         "contexts": contexts,

@@ -1,5 +1,7 @@
 """Where heads look, with bounds: how much of their attention goes elsewhere than it should."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -81,14 +83,19 @@ def attended(block: Block, stream: Stream, targets: list[str], astray: list[floa
 
 def astray_back(head: Head, stream: Stream, by: int) -> float:
     """The largest share of a look-back head that does not go to the place `by` before."""
+    places = range(len(stream.columns["place"]))
+    return astray_at(head, stream, [t - by if t >= by else t for t in places])
+
+
+def astray_at(head: Head, stream: Stream, asked: Sequence[int]) -> float:
+    """The largest share of a head that does not go to the place asked[t], from any place t."""
     scores, T = Scores(head, stream), len(stream.columns["place"])
     places = [scores.block(a, b) for a in ("place", None) for b in ("place", None)]
     by_place = sum(block.expand(T, T) for block in places)  # (T asks, T asked)
     low, high = scores.spread(
         *((s, "tok") for s in ("tok", "place", None)), ("tok", "place"), ("tok", None)
     )
-    t = torch.arange(T)
-    wanted = torch.where(t >= by, t - by, t)
+    t, wanted = torch.arange(T), torch.tensor(asked)
     least = by_place[t, wanted] + low - 2 * scores.off  # (T,)
     others = (by_place + high - least[:, None]).exp().tril()
     others[t, wanted] = 0

@@ -18,10 +18,11 @@ from functools import partial
 
 import torch
 
+from data.addition import Addition
 from data.laws import Copying, Law, Suffixes
 from data.tictactoe import play_all
 from model import GPT
-from proof import copying, suffixes
+from proof import addition, copying, suffixes, sums
 from proof.bounds import Followed, Stream, Unproved, rounding, terms
 from proof.proof import count_contexts, likeliest, prove
 from system.errors import UserError
@@ -29,6 +30,7 @@ from system.errors import UserError
 FOLLOW: dict[type[Law], Callable[[GPT, Law], Followed]] = {
     Suffixes: suffixes.follow,
     Copying: copying.follow,
+    Addition: addition.follow,
 }
 ENUMERATED = 20_000  # contexts that are tried one by one; that takes a second
 
@@ -37,7 +39,7 @@ ENUMERATED = 20_000  # contexts that are tried one by one; that takes a second
 class Certificate:
     """What was proved, and how far it is from failing.
 
-    chars, places: the contexts are all that so many characters make, up to so many places
+    about: what it was proved for
     attention: largest share that goes elsewhere than it should
     columns: how far a column is at most from its one-hot, in front of units or of the output,
         whichever is closer to failing
@@ -45,8 +47,7 @@ class Certificate:
     margin: least logit of the right character minus that of any other
     """
 
-    chars: int
-    places: int
+    about: str
     attention: float
     columns: float
     allowed: float
@@ -54,8 +55,8 @@ class Certificate:
 
     def __str__(self) -> str:
         return (
-            f"proved for all {self.chars}^{self.places} contexts: attention off by "
-            f"{self.attention:.0e}, columns off by {self.columns:.0e}, allowed {self.allowed:.2g}"
+            f"proved for {self.about}: attention off by {self.attention:.0e}, columns off by "
+            f"{self.columns:.0e}, allowed {self.allowed:.2g}"
         )
 
 
@@ -93,8 +94,7 @@ def certify(model: GPT, rule: Law) -> Certificate:
     steps = ((followed.columns, followed.allowed), (last.off.max().item(), allowed))
     columns, allowed = max(steps, key=lambda step: step[0] / step[1] if step[1] > 0 else torch.inf)
     found = Certificate(
-        chars=len(rule.chars),
-        places=rule.block_size,
+        about=rule.extent(),
         attention=followed.attention,
         columns=columns,
         allowed=allowed,
@@ -118,6 +118,8 @@ def assure(model: GPT, rule: Law, name: str) -> str:
         if rule.board:
             games = play_all(partial(likeliest, model, rule.chars))
             return f"{certify(model, rule)}; {games}"
+        if isinstance(rule, Addition) and (rule.order == "ordinary" or rule.digits < 3):
+            return sums.assure_sums(model, rule, name)
         if count_contexts(rule.chars, rule.block_size, shortest=1) > ENUMERATED:
             return str(certify(model, rule))
         found = prove(model, rule.chars, rule.answer, text="", shortest=1).all

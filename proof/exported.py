@@ -83,17 +83,24 @@ def drawn(task: RuleTask, block_size: int) -> list[str]:
     return sorted(contexts, key=lambda context: (len(context), context))
 
 
-def tried(model: GPT, task: Task | RuleTask) -> str:
-    """Try a model in other code, whose arithmetic no bounds follow, on every context, or on some
-    where these are too many, and say what was tried. Raises Fault where an answer is wrong."""
-    chars, block_size = task.letters, model.config.block_size
+def to_try(task: Task | RuleTask, block_size: int) -> tuple[list[str], str]:
+    """Every context that the rule is about, or some where these are too many; and in words."""
     shortest = 1 if isinstance(task, RuleTask) else 2  # a text may leave open what follows one
-    if count_contexts(chars, block_size, shortest) <= ENUMERATED:
-        contexts = every_context(chars, block_size, shortest)
-        which = f"in each of {len(contexts):,} contexts"
-    else:
-        contexts = drawn(task, block_size)
-        which = f"in {len(contexts):,} of {len(chars)}^{block_size} contexts, drawn from its text"
+    contexts = task.contexts(ENUMERATED)
+    if contexts is not None:
+        return contexts, f"in {task.share(ENUMERATED)} contexts"
+    if count_contexts(task.letters, block_size, shortest) <= ENUMERATED:
+        contexts = every_context(task.letters, block_size, shortest)
+        return contexts, f"in each of {len(contexts):,} contexts"
+    contexts, all_of_them = drawn(task, block_size), f"{len(task.letters)}^{block_size}"
+    return contexts, f"in {len(contexts):,} of {all_of_them} contexts, drawn from its text"
+
+
+def tried(model: GPT, task: Task | RuleTask) -> str:
+    """Try a model in other code, whose arithmetic no bounds follow, on contexts of its rule, and say
+    on which. Raises Fault where an answer is wrong."""
+    chars = task.letters
+    contexts, which = to_try(task, model.config.block_size)
     answers = [task.rule(context) for context in contexts]
     found = score(
         dict(zip(contexts, margins(model, chars, contexts, answers=answers), strict=True))

@@ -110,17 +110,25 @@ def margins(
 
 
 def prove(
-    model: GPT, chars: str, rule: aab.Rule, *, text: str | None = None, shortest: int = 2
+    model: GPT,
+    chars: str,
+    rule: aab.Rule,
+    *,
+    text: str | None = None,
+    shortest: int = 2,
+    contexts: Sequence[str] | None = None,
 ) -> Proof:
     """Try `model` on every context of length `shortest` to its block_size against `rule`.
 
     chars is the vocabulary, rule a total function from a context to what follows it, text the text
-    of the task, which is aabaabaab... when it is not given. Raises ValueError, with the number of
-    contexts, when there are none or more than a million.
+    of the task, which is aabaabaab... when it is not given. Where other contexts are given, of
+    growing length, it is tried on these, of which it sees its block_size. Raises ValueError, with
+    the number of contexts, when there are none or more than a million.
     """
-    contexts = every_context(chars, model.config.block_size, shortest)
-    answers = [rule(context) for context in contexts]
-    found = dict(zip(contexts, margins(model, chars, contexts, answers=answers), strict=True))
+    T = model.config.block_size
+    contexts = every_context(chars, T, shortest) if contexts is None else contexts
+    answers, seen = [rule(context) for context in contexts], [c[-T:] for c in contexts]
+    found = dict(zip(contexts, margins(model, chars, seen, answers=answers), strict=True))
     text = aab.text() if text is None else text
     ends = range(len(text) + 1)
     said = {text[max(0, end - n) : end] for n in {*map(len, contexts)} for end in ends}
