@@ -2,7 +2,6 @@
 
     python sample.py --ckpt --prompt "ROMEO:"              the newest run
     python sample.py --interactive                         type a beginning, read, type the next
-    python sample.py --handmade tictactoe --interactive    play against weights that never lose
     python sample.py --prompts lines.txt --json            a prompt a line in, an object a line out
     python sample.py --handmade rules.yaml                 weights made from rules that you write
     python sample.py --gpt2 gpt2 --prompt "Hello, I'm"     from Hugging Face's hub, or a folder
