@@ -15,12 +15,15 @@ if __name__ == "__main__":
     begin()  # before the imports, which take most of a second
 
 import argparse
+import random
 import sys
 from pathlib import Path
 
 import handmade
 import mixture
 from data import aab, rules
+from data.laws import Law
+from data.tictactoe import END
 from data.tokenizer import CharTokenizer, UnknownCharacters
 from exchange import models
 from handmade.options import add_counted, counted
@@ -88,6 +91,7 @@ def by_hand(name: str, args: argparse.Namespace) -> Shown:
         proved=f"PyTorch: {proved}.",
         breaks=breaks(saved.model, saved.weights, rule),
         by_hand=True,
+        law=rule,
     )
 
 
@@ -156,12 +160,19 @@ def sides(args: argparse.Namespace) -> list[Shown]:
     return [first, second]
 
 
+def game_of(shown: list[Shown]) -> Law | None:
+    """The first rule whose text is a game on a board."""
+    return next((each.law for each in shown if each.law and each.law.board), None)
+
+
 def command(args: argparse.Namespace) -> int:
     """Write the page that `args` ask for."""
     forgive_output()
     shown = sides(args)
-    tokenizer = CharTokenizer(shown[0].chars)
+    tokenizer, game = CharTokenizer(shown[0].chars), game_of(shown)
     prompt = tokenizer.default_prompt if args.prompt is None else args.prompt
+    if args.prompt is None and game:  # one that is over, to look at
+        prompt = game.stretch(random.Random(1)) + END
     try:
         if not tokenizer.encode(prompt).numel():
             raise UserError("--prompt is empty; give at least one character")
@@ -180,6 +191,8 @@ def command(args: argparse.Namespace) -> int:
     title = " and ".join(each.label for each in shown)
     about = [f"{side['label']}: {side['about']}" for side in drawn]
     given = {"sides": drawn, "prompt": prompt, "temperature": temperature}
+    if game:
+        given |= {"turn": game.turn or 1, "board": game.board}
     text = page(title, about, given, large)
     write_whole(args.out, text.encode())
     size = f"{len(text.encode()) / 1e6:.1f} MB"

@@ -26,6 +26,7 @@ from writing.prompts import ESCAPES, read_prompts, read_stops, tell_of_escapes, 
 from writing.samples import Writer, following
 
 MOST_SAMPLES = 10_000
+LENGTH = 500  # of a text, unless --max-new-tokens says otherwise
 EXCLUSIVE = (  # of each of these at most one makes sense
     ("prompt", "prompt_file", "prompts", "interactive"),
     *(("interactive", other) for other in ("num_samples", "separator", "json")),
@@ -50,8 +51,8 @@ def parser() -> Parser:
     add("--unknown", choices=("error", "skip"), default="error", help=unknown)
 
     add = p.add_argument_group("how much").add_argument
-    most = "characters to write, or GPT-2's tokens; default: 500"
-    add("--max-new-tokens", type=bounded(int, 0), default=500, metavar="N", help=most)
+    most = f"characters to write, or GPT-2's tokens; default: {LENGTH}, or a turn of a game"
+    add("--max-new-tokens", type=bounded(int, 0), metavar="N", help=most)
     samples = bounded(int, 1, MOST_SAMPLES)
     add("--num-samples", type=samples, metavar="N", help="texts to write of each; default: 1")
     stop = r"end a sample before this text; may be given several times; \n is a line end"
@@ -103,11 +104,13 @@ def command(args: argparse.Namespace) -> int:
     device.keep_memory()
     found = source.find(args)
     tokenizer = found.tokenizer
+    if args.max_new_tokens is None:
+        args.max_new_tokens = (args.interactive and found.rule and found.rule.turn) or LENGTH
     writer = Writer(found, args, place, read_stops(args, tokenizer))
     separator = None if args.separator is None else unescaped(args.separator, ESCAPES)
     check_output("" if args.json else tokenizer.chars + (separator or ""))
     if args.interactive:
-        talk = Talk(writer, args)
+        talk = Talk(writer, args, found.rule)
         seeds = f"; seed {args.seed}, then the next for each text" if writer.draws else ""
         print(f"{found.what}{seeds}", file=sys.stderr)
         tell_of_escapes(args, tokenizer)

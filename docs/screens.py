@@ -1,4 +1,4 @@
-"""Draw docs/look.png, docs/look_break.png and docs/look_phone.png: the page in Chromium.
+"""Draw docs/look.png, look_break.png, look_phone.png and board.png: the page in Chromium.
 
 python -m docs.screens      after python train.py --config tiny_shakespeare.yaml
 """
@@ -33,6 +33,14 @@ def broken(page) -> None:
     page.evaluate("document.getElementById('proof').scrollIntoView()")
 
 
+def playing(page) -> None:
+    """Take two squares, and see what decided the second answer."""
+    for square in (5, 3):
+        page.get_by_label(f"square {square}, free").click()
+        page.wait_for_timeout(200)
+        page.locator("#status", has_text="ready").wait_for()
+
+
 def main() -> int:
     """Write the pages, open them, and save what is seen."""
     from playwright.sync_api import Page, sync_playwright  # here: it is no part of the project
@@ -40,6 +48,7 @@ def main() -> int:
     screens: list[tuple[str, list[str], Callable[[Page], None], int, int, str]] = [
         ("look", ["--ckpt", "checkpoints/tiny_shakespeare"], trained, 1280, 900, "light"),
         ("look_break", ["--handmade"], broken, 1280, 690, "light"),
+        ("board", ["--handmade", "tictactoe"], playing, 1100, 720, "light"),
         ("look_phone", ["--ckpt", "checkpoints/tiny_shakespeare"], trained, 360, 740, "dark"),
     ]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

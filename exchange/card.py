@@ -58,13 +58,14 @@ def card(saved: Checkpoint, title: str, *sections: tuple[str, str]) -> str:
     sections: of what is particular to it, each a heading, or none, and a text
     """
     chars, T = saved.chars, saved.model.block_size
-    letter = next((char for char in chars if char.islower()), chars[0])
+    letter = next((char for char in chars if char.islower()), None)
+    prompt = letter * 2 if letter else chars[0] + chars[-1]
     about = {
         "title": quoted(title),
         "T": T,
         "past": PAST[saved.model.position],
         "chars": quoted(chars[:MOST]) + (" ..." if len(chars) > MOST else ""),
-        "prompt": quoted(letter * min(2, T - 1)),
+        "prompt": quoted(prompt[: T - 1]),
         "pad": quoted(chars[-1]),
     }
     use = (("Use", USE), ("Past the window", WINDOW), ("Batches", BATCHES))

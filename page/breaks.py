@@ -99,6 +99,7 @@ def of_suffixes(rule: suffixes.Suffixes, weights: Weights) -> list[Break]:
     if not patterns:
         return []
     longest = max(patterns, key=len)
+    name = longest.replace("\n", "↵")
     unit, gain = patterns.index(longest), GAIN[rule.activation]
     bias = weights["blocks.0.ffwd.up.bias"][unit].item()
     down = weights["blocks.0.ffwd.down.weight"]
@@ -107,14 +108,14 @@ def of_suffixes(rule: suffixes.Suffixes, weights: Weights) -> list[Break]:
     ]
     found = [
         Break(
-            f"Forget {longest}",
-            f"What the unit of {longest} adds is gone. After it comes what the longest other "
+            f"Forget {name}",
+            f"What the unit of {name} adds is gone. After it comes what the longest other "
             "pattern says, or the default.",
             forget,
         ),
         Break(
-            f"Let {longest} be content with one character less",
-            f"The threshold of the unit of {longest} is one lower, so that it is on where all of "
+            f"Let {name} be content with one character less",
+            f"The threshold of the unit of {name} is one lower, so that it is on where all of "
             "its characters but one are there, and more strongly on where all are.",
             [("blocks.0.ffwd.up.bias", unit, bias + gain)],
         ),

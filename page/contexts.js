@@ -55,6 +55,7 @@ class ContextsView {
       this.found[i] = asked.margin(this.contexts[i], this.answers[i]);
       yield;
     }
+    this.checked = true;
     this.draw();
   }
 

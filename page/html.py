@@ -10,7 +10,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PURE = ("decode", "engine", "counts", "writing", "explain")  # scripts that know of no page
-DRAWING = ("dom", "side", "text", "duel", "place", "weights", "contexts", "page")
+DRAWING = ("dom", "side", "text", "duel", "place", "weights", "contexts", "board", "page")
 
 
 def script(name: str) -> str:

@@ -20,13 +20,20 @@ class App {
     byId("proof").hidden = !this.contexts.length;
     this.badge();
     this.controls(given);
+    this.board = given.board ? new BoardView(byId("game"), this, given.turn) : null;
   }
 
-  /** Show the text that Python wrote, then try every context. */
+  /** Show the text that Python wrote, or a game, then try every context. */
   async start() {
-    const chars = Array.from(this.main.checks.text);
-    await this.readAnew(chars, Math.max(0, SHORT - chars.length));
-    for (const view of this.contexts) await this.check(view);
+    const chars = Array.from(this.main.checks.text), { value } = byId("prompt");
+    if (this.board) await this.board.begin(Array.from(value));
+    else await this.readAnew(chars, Math.max(0, SHORT - chars.length));
+    await this.checkAll();
+  }
+
+  /** Ask about every context, unless that was done. */
+  async checkAll() {
+    for (const view of this.contexts) if (!view.checked) await this.check(view);
   }
 
   get chars() {
@@ -130,12 +137,17 @@ class App {
       if (!written) { this.refresh(); begun = performance.now(); }
       if (written === n) break;
       const id = choose(this.main.text.scores(), options, this.random);
-      for (const side of this.sides) side.text.append(side.ids([this.main.model.chars[id]])[0]);
-      this.view.grow(this.chars);
+      this.append(this.main.model.chars[id]);
       if (!this.pinned) this.place = this.main.text.ids.length - 2;
       yield;
     }
     if (n) byId("speed").textContent = `${Math.round((1000 * n) / (performance.now() - begun))} characters a second`;
+  }
+
+  /** Add a character to the text of every model. */
+  append(char) {
+    for (const side of this.sides) side.text.append(side.ids([char])[0]);
+    this.view.grow(this.chars);
   }
 
   /** Look at a place. A pinned one stays until another is pinned, or it is freed. */
@@ -229,6 +241,7 @@ class App {
 
   draw() {
     const { place, main } = this;
+    this.board?.draw();
     byId("free").disabled = !this.pinned;
     if (place === null || !main.text.records[place]) return this.view.shade(place, this.pinned, null, null);
     const shades = shadesOf(main, this.shading, place, this.headOf(main), this.places[0].pair(place));

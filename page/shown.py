@@ -12,6 +12,7 @@ from torch import Tensor
 
 from analysis.heads import look, through_ln_f
 from data.aab import Rule
+from data.laws import Law
 from data.tokenizer import CharTokenizer
 from generate import generate
 from mixture import Mixture
@@ -36,6 +37,7 @@ class Shown:
     some, of: where the rule is about other contexts, those or some drawn of so many
     proved: what Python found out about that
     by_hand: whether its weights must stay as they are to the last bit
+    law: what it was compiled from, if it was
     """
 
     label: str
@@ -51,6 +53,7 @@ class Shown:
     proved: str = ""
     breaks: list[Break] = field(default_factory=list)
     by_hand: bool = False
+    law: Law | None = None
     mixture: Mixture | None = None
     counts: list[dict[str, Tensor]] = field(default_factory=list)
 

@@ -14,17 +14,15 @@ answer      which units are on depends on the longest pattern that fits: each pa
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
 from data.addition import Addition
 from data.laws import Copying, Law, Suffixes
-from data.tictactoe import play_all
 from model import GPT
 from proof import addition, copying, suffixes, sums
 from proof.bounds import Followed, Stream, Unproved, rounding, terms
-from proof.proof import count_contexts, likeliest, prove
+from proof.proof import count_contexts, played, prove
 from system.errors import UserError
 
 FOLLOW: dict[type[Law], Callable[[GPT, Law], Followed]] = {
@@ -116,8 +114,7 @@ def assure(model: GPT, rule: Law, name: str) -> str:
     """
     try:
         if rule.board:
-            games = play_all(partial(likeliest, model, rule.chars))
-            return f"{certify(model, rule)}; {games}"
+            return f"{certify(model, rule)}; {played(model, rule.chars)}"
         if isinstance(rule, Addition) and (rule.order == "ordinary" or rule.digits < 3):
             return sums.assure_sums(model, rule, name)
         if count_contexts(rule.chars, rule.block_size, shortest=1) > ENUMERATED:

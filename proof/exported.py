@@ -10,7 +10,7 @@ from data.rules import RuleTask
 from data.windows import eval_windows
 from model import GPT
 from proof.certificate import ENUMERATED
-from proof.proof import MOST, count_contexts, every_context, margins, prove, score
+from proof.proof import MOST, count_contexts, every_context, margins, played, prove, score
 from system.checkpoint import Checkpoint
 from system.errors import Fault, UserError
 
@@ -110,4 +110,7 @@ def tried(model: GPT, task: Task | RuleTask) -> str:
             f"what was exported is wrong after {found.wrong[0]!r}; export a model of a smaller "
             "window"
         )
-    return f"right {which}, worst margin {found.worst_margin:+.4f}"
+    said = f"right {which}, worst margin {found.worst_margin:+.4f}"
+    if isinstance(task, RuleTask) and task.law.board:
+        said += f"; {played(model, chars)}"
+    return said

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, product
 
 import torch
 from torch import Tensor
 
 from data import aab
+from data.tictactoe import Games, play_all
 from data.tokenizer import CharTokenizer
 from model import GPT
 
@@ -93,6 +95,11 @@ def probabilities(model: GPT, chars: str, contexts: Sequence[str]) -> Tensor:
 def likeliest(model: GPT, chars: str, contexts: Sequence[str]) -> list[str]:
     """What the model, on the CPU, takes for the likeliest after each of N contexts."""
     return [chars[i] for i in probabilities(model, chars, contexts).argmax(dim=-1).tolist()]
+
+
+def played(model: GPT, chars: str) -> Games:
+    """What becomes of the model, on the CPU, in every game that can be played against it."""
+    return play_all(partial(likeliest, model, chars))
 
 
 def margins(

@@ -15,12 +15,13 @@ import torch
 
 import handmade
 import look
+from data import tictactoe
 from data.counts import count
 from data.counts import pack as pack_counts
 from data.ngrams import Ngrams
 from mixture import Mixture
 from model import GPT, GPTConfig
-from page import pack, shown
+from page import html, pack, shown
 from system import checkpoint
 from system.checkpoint import Checkpoint
 from tests.helpers import ROOT
@@ -216,12 +217,37 @@ def test_task_of_the_hand_set_model_is_that_of_both(
     assert not first["breaks"] and second["breaks"]
 
 
-@pytest.mark.parametrize("name", [*handmade.MODELS, "abc", "aab", "copy"])
+@pytest.mark.parametrize("name", [*handmade.MODELS, "abc", "aab", "copy", "tictactoe"])
 def test_every_column_and_unit_has_a_name(name: str) -> None:
     columns, units = handmade.legend(name)
     config = handmade.load(name).model
     assert len(columns) == len(set(columns)) == config.n_embd
     assert units is None or len(units) == config.ffn_size
+
+
+def test_a_game_begins_with_one_that_is_over(call: Callable[..., Ended], tmp_path: Path) -> None:
+    """Whichever of the two models has the rule; and no rule without a board has one."""
+    out, other = tmp_path / "page.html", tmp_path / "other.pt"
+    saved = handmade.load("tictactoe")
+    checkpoint.save(other, kept(saved.build(), saved.chars))
+    for argv in (["--handmade", "tictactoe"], ["--ckpt", other, "--against", "tictactoe"]):
+        assert call(look.main, *argv, "--out", out).status == 0
+        told = given(out)
+        assert (told["turn"], told["board"]) == (1, 3)
+        end, *game, after = told["prompt"]
+        assert end == after == "\n" and tictactoe.over("".join(game))
+    assert call(look.main, *argv, "--prompt", "\n5", "--out", out).status == 0
+    assert given(out)["prompt"] == "\n5"
+    assert call(look.main, "--handmade", "abc", "--out", out).status == 0
+    assert not given(out).keys() & {"turn", "board"}
+
+
+def test_no_two_scripts_of_the_page_share_a_name() -> None:
+    """They stand in one element: the later one would silently be taken for the earlier."""
+    code = "\n".join(map(html.script, (*html.PURE, *html.DRAWING)))
+    pattern = r"^(?:async )?(?:function\*?|const|let|class) (\w+)"
+    names = re.findall(pattern, code, re.MULTILINE)
+    assert len(names) > 80 and len(names) == len({*names})
 
 
 def test_page_in_the_docs_is_what_look_writes(call: Callable[..., Ended], tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from data import tictactoe
+from data.laws import Law
+from data.tictactoe import END
 from system.commandline import bounded
 from system.errors import UserError, show
 from writing import output
@@ -17,8 +20,11 @@ from writing.samples import SEEDS, Writer, following
 
 SEED, TEMPERATURE = bounded(int, 0, SEEDS - 1), bounded(float, 0, 1e6)
 REMEDY = "leave that out, or begin the talk with --unknown skip"
+BEGIN = (
+    "Type a beginning and press Enter. Each line is a fresh beginning; an empty one is the default."
+)
+PLAY = "Type your turn and press Enter. Each line goes on from all that stands so far."
 HELP = """\
-Type a beginning and press Enter. Each line is a fresh beginning; an empty one is the default.
   :more             go on with the latest text
   :keep             from now on, each line goes on from all that stands so far; once more: no longer
   :temperature 0.5  change the temperature; 0 always takes the likeliest character
@@ -69,15 +75,17 @@ class Lines:
 class Talk:
     """The state of a talk: what stands so far, as ids (T,), and how the next text is written."""
 
-    def __init__(self, writer: Writer, args: argparse.Namespace) -> None:
+    def __init__(self, writer: Writer, args: argparse.Namespace, rule: Law | None = None) -> None:
         self.writer, self.lines = writer, Lines()
         self.seed, self.unknown, self.with_prompt = args.seed, args.unknown, not args.no_prompt
-        self.stands, self.keep = torch.empty(0, dtype=torch.long), False
+        self.turns, self.board = bool(rule and rule.turn), bool(rule and rule.board)
+        begun = END if self.turns and rule and END in rule.chars else ""  # of the first line
+        self.stands, self.keep = writer.tokenizer.encode(begun).long(), self.turns
 
     def run(self) -> None:
         """Answer each line until they end. A person's Ctrl-C ends a text or a line only."""
         if self.lines.person:
-            say("type a beginning; :help lists what else there is")
+            say(f"{self.wanted()}; :help lists what else there is")
         while True:
             try:
                 line = self.read()
@@ -88,6 +96,12 @@ class Talk:
                 if not self.lines.person:
                     raise
                 print()
+
+    def wanted(self) -> str:
+        """What a person is to type."""
+        if self.board:
+            return f"{tictactoe.board('')}\nyou are X: type a square"
+        return "type your turn" if self.turns else "type a beginning"
 
     def read(self) -> str | None:
         """The next line, joined with those in which it goes on."""
@@ -114,21 +128,39 @@ class Talk:
         if not typed and not len(before):
             typed = tokenizer.default_prompt
         begun = encode(typed, "the line", tokenizer, self.unknown, REMEDY) if typed else before[:0]
-        idx = torch.cat((before, begun))  # (T,)
+        self.append(torch.cat((before, begun)), tokenizer.decode(begun) if self.with_prompt else "")
+        if self.board and tictactoe.over(self.game()):
+            self.append(self.stands)  # the model ends the line
+        print()
+        if self.board and self.lines.person:
+            self.show_board()
+
+    def append(self, idx: Tensor, shown: str = "") -> None:
+        """Show a text and what the model writes after the ids idx (T,). They stand from now on."""
         [sample] = self.writer.write([idx], self.seed)
         self.seed = following(self.seed)
-        shown = [tokenizer.decode(begun)] if self.with_prompt else []
         try:
-            output.show(itertools.chain(shown, sample.text))
+            output.show(itertools.chain([shown], sample.text))
         finally:
             self.stands = torch.cat((idx, torch.tensor(sample.text.ids, dtype=torch.long)))
-        print()
+
+    def game(self, before: int = 0) -> str:
+        """The line that is being written, or one that stands so many before it."""
+        lines = self.writer.tokenizer.decode(self.stands).split(END)
+        return lines[-1 - before] if before < len(lines) else ""
+
+    def show_board(self) -> None:
+        """Tell the person how the game stands, or has ended."""
+        game = self.game() or self.game(before=1)
+        say(tictactoe.board(game))
+        if not self.game():
+            say(f"{tictactoe.told(game) or 'the line has ended'}; a new game begins")
 
     def obey(self, name: str, value: str) -> None:
         """Do what the command `name` says. Raises UserError."""
         match name, value.strip():
             case "help", "":
-                say(HELP)
+                say(f"{PLAY if self.turns else BEGIN}\n{HELP}")
             case "more", "":
                 self.write("", self.stands)
             case "keep", "":

@@ -7,6 +7,7 @@ from pathlib import Path
 import handmade
 import mixture
 from data import rules
+from data.laws import Law
 from data.tokenizer import CharTokenizer
 from exchange import folder, models
 from exchange.bytepairs import BytePairs
@@ -23,13 +24,15 @@ from system.errors import UserError
 
 @dataclass
 class Source:
-    """What writes, what it is in a line, and how precisely and warmly it does so left alone."""
+    """What writes, what it is in a line, and how precisely and warmly it does so left alone; and
+    the rule that it was made from, if it was."""
 
     what: str
     model: GPT | Mixture
     tokenizer: CharTokenizer | BytePairs
     dtype: str
     temperature: float = 0.8
+    rule: Law | None = None
 
 
 def add_options(p: Parser) -> None:
@@ -62,8 +65,9 @@ def find(args: argparse.Namespace) -> Source:
         return Source(what, model, tokenizer, "auto")
     if args.save is not None and args.handmade is None:
         raise UserError(f"--save {args.save} keeps a hand-set model; name one with --handmade")
+    rule = None
     if args.handmade is not None:
-        saved, what = by_hand(args)
+        saved, what, rule = by_hand(args)
         if args.save is not None:
             checkpoint.save(args.save, saved)
     else:
@@ -75,11 +79,12 @@ def find(args: argparse.Namespace) -> Source:
     model = saved.build() if args.trained_alone else mixture.load(saved)
     if isinstance(model, Mixture):
         what += ", counted and trained"
-    return Source(what, model, CharTokenizer(saved.chars), dtype, temperature)
+    return Source(what, model, CharTokenizer(saved.chars), dtype, temperature, rule)
 
 
-def by_hand(args: argparse.Namespace) -> tuple[Checkpoint, str]:
-    """The hand-set model that `args` name, proved where there is a rule, and a line about it.
+def by_hand(args: argparse.Namespace) -> tuple[Checkpoint, str, Law | None]:
+    """The hand-set model that `args` name, a line about it, and its rule, if there is one: then it
+    is proved.
 
     Raises UserError.
     """
@@ -88,8 +93,8 @@ def by_hand(args: argparse.Namespace) -> tuple[Checkpoint, str]:
         dataset, order = counted(args, name)
         saved = handmade.load_ngrams(dataset, order)
         size = saved.build().parameter_count()
-        return saved, f"{dataset}, counted to order {order}: {size:,} weights set by hand"
+        return saved, f"{dataset}, counted to order {order}: {size:,} weights set by hand", None
     saved, what = handmade.load(name), f"{name}, set by hand"
     if rule := handmade.rule_of(name):
         what += f"; {assure(saved.build(), rule, name)}"
-    return saved, what
+    return saved, what, rule

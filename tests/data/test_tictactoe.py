@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from itertools import combinations
 
 import pytest
@@ -15,7 +15,7 @@ import handmade
 from data import rules, tictactoe
 from data.laws import Suffixes
 from data.tictactoe import Games, play_all, positions
-from proof.proof import likeliest
+from proof.proof import played
 from tests.helpers import ROOT
 
 MAGIC = dict(zip("123456789", (2, 7, 6, 9, 5, 1, 4, 3, 8), strict=True))  # rows sum to 15
@@ -84,7 +84,7 @@ def test_the_weights_are_never_beaten(model: Callable[[str], str]) -> None:
         assert model(f"\n{game}") == "\n"
         assert model(f"{game}\n5") == "1"  # the next game begins, whatever stood there
     assert outcomes == {"O": 376, "=": 113}
-    again = play_all(partial(likeliest, handmade.load("tictactoe").build(), "\n123456789"))
+    again = played(handmade.load("tictactoe").build(), "\n123456789")
     assert again == Games(won=376, drawn=113)
     assert str(again) == "489 games played: 376 won, 113 drawn, none lost"
 

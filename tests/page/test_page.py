@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 import handmade
 import look
 import mixture
+from data import tictactoe
 from data.counts import count, pack
 from generate import generate
 from proof.proof import prove
@@ -128,6 +129,7 @@ ALL = [
     ("--handmade", "two-head"),
     ("--handmade", "abc"),
     ("--handmade", "copy"),
+    ("--handmade", "tictactoe"),
     ("--ckpt", "COUNTED", "--prompt", WORD),
     ("--handmade", "new-head", "--against", "two-head"),
 ]
@@ -487,3 +489,80 @@ def test_old_browsers_and_other_needs(visit: Callable[..., Page]) -> None:
     page.reload()
     ready(page)
     expect(page.locator("#badge")).to_contain_text("✓ one-head agrees")
+
+
+def moves(page: Page, squares: str) -> str:
+    """Click on squares, each when the model has answered, and return what was added to the text."""
+    before = len(text_of(page))
+    for square in squares:
+        page.get_by_label(re.compile(f"^square {square}, ")).click(force=True)
+        ready(page)
+    return text_of(page)[before:]
+
+
+def on_board(page: Page) -> str:
+    """What a screen reader hears of the squares: X, O, or . for a free one."""
+    labels = [square.get_attribute("aria-label") for square in page.locator(".square").all()]
+    assert [label.split(",")[0] for label in labels] == [f"square {i}" for i in range(1, 10)]
+    return "".join(label.split(", ")[1].replace("free", ".") for label in labels)
+
+
+def test_playing_on_the_board(visit: Callable[..., Page]) -> None:
+    """The model answers as the rule does; how a game ended is said; the next one begins."""
+    page = visit("--handmade", "tictactoe")
+    assert page.inner_text("#told") == "Your turn: you are X." and on_board(page) == "." * 9
+    assert page.inner_text("#badge").startswith("✓")
+    assert moves(page, "5") == "5" + tictactoe.reply("5")
+    assert moves(page, "3") == "3" + tictactoe.reply("513")
+    assert on_board(page) == "O.X.X.O.." and page.inner_text("#told") == "Your turn: you are X."
+    assert moves(page, "8") == "84\n" and on_board(page) == "O.XOX.OX."
+    assert page.inner_text("#told") == "O has won: that is the model. Press New game."
+    squares = page.locator(".square[aria-disabled=true]")
+    assert squares.count() == 9 and moves(page, "9") == ""  # it is over
+    page.get_by_role("button", name="New game").click()
+    ready(page)
+    assert on_board(page) == "." * 9 and squares.count() == 0
+    page.keyboard.press("5")  # the focus is on the board
+    ready(page)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    ready(page)
+    assert text_of(page).endswith("\n5137") and page.locator(".verdict .good").count() == 1
+    assert moves(page, "7") == "7\n"
+    said = "You wrote 7, which is not allowed: it is taken. Press New game."
+    assert page.inner_text("#told") == said and on_board(page) == "O.X.X.O.."
+    page.get_by_role("button", name="New game").click()
+    ready(page)
+    assert moves(page, "1") == "1" + tictactoe.reply("1")
+    page.get_by_role("button", name="New game").click()  # in the middle of one
+    ready(page)
+    assert text_of(page).endswith("\n15\n") and on_board(page) == "." * 9
+
+
+def test_a_broken_model_loses(visit: Callable[..., Page]) -> None:
+    """What it writes then is shown as it is: a move that is not allowed, or none."""
+    page = visit("--handmade", "tictactoe", "--prompt", "\n4")
+    assert text_of(page) == "\n4" + tictactoe.reply("4")
+    page.evaluate("""async () => {
+      const { main } = app, bias = main.model.tensors.get("blocks.0.ffwd.down.bias");
+      const [one, end] = ["1", "\\n"].map((char) => main.model.ids.get(char));
+      const out = main.model.config.n_embd - main.model.chars.length;
+      main.edit(bias.offset + out + end, -2);
+      main.edit(bias.offset + out + one, 3);
+      await app.weightsChanged(main);
+    }""")
+    page.get_by_role("button", name="New game").click()
+    ready(page)
+    assert moves(page, "1") == "11"
+    said = "The model wrote 1, which is not allowed: it is taken. Press New game."
+    assert page.inner_text("#told") == said and on_board(page) == "X........"
+    page.get_by_role("button", name="New game").click()
+    ready(page)
+    assert text_of(page).endswith("\n11\n") and moves(page, "2") == "21"
+    page.fill("#prompt", "\n41625")
+    page.fill("#length", "0")
+    page.click("#begin")
+    ready(page)
+    said = "X has won: you have beaten the model. Press New game."
+    assert page.inner_text("#told") == said and on_board(page) == "OO.XXX..."
