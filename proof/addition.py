@@ -6,7 +6,9 @@ of the sum with the carry, so that all pairs of numbers are in the bounds, and o
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,32 +69,43 @@ def added_up(read: Reading, rule: Addition, answer: int | None) -> dict[int | No
     columns, (2, F), by what the column `answer` adds up to, or by None where that is None."""
     F = len(read.fixed)
     nothing = read.fixed.new_zeros(F, 10)
-    steps = sorted({column for _, column in read.digits} | ({answer} - {None}))
-    sofar = {0: torch.zeros(2, F, dtype=nothing.dtype)}  # by the carry
+    sofar = {(None, 0): read.fixed.new_zeros(2, F)}  # by what the column adds up to, and the carry
     below = -1
-    for column in steps:
+    for column in sorted({column for _, column in read.digits} | ({answer} - {None})):
         if column > below + 1:  # what the columns between them hand on is not known
-            sofar = dict.fromkeys((0, 1), merged(sofar.values()))
-        below, ends = column, {}
+            sofar = gathered(((key[0], carry), b) for key, b in sofar.items() for carry in (0, 1))
         a, b, s = (read.digits.get((name, column), nothing) for name in ("a", "b", "sum"))
         count = 10 if column < rule.digits else 1  # there the sum has a digit, and the numbers none
         pairs = torch.arange(count)[:, None] + torch.arange(count)
-        for carry, bounds in sofar.items():
-            total = pairs + carry
-            got = a[:, :count, None] + b[:, None, :count] + s[:, total % 10]  # (F, 10, 10)
-            end = total if column == answer else total // 10
-            for which in end.unique().tolist():
-                group = got[:, end == which]
-                span = bounds + torch.stack((group.amin(dim=1), group.amax(dim=1)))
-                ends[which] = merged([span, ends[which]]) if which in ends else span
-        sofar = ends
-    return sofar if answer is not None else {None: merged(sofar.values())}
+        ends = []
+        for (total, carry), bounds in sofar.items():
+            sums = pairs + carry
+            got = (a[:, :count, None] + b[:, None, :count] + s[:, sums % 10]).flatten(1)
+            for which, span in spans(got, sums.flatten() // (1 if column == answer else 10)):
+                key = (which, which // 10) if column == answer else (total, which)
+                ends.append((key, bounds + span))
+        sofar, below = gathered(ends), column
+    return gathered((total, bounds) for (total, _), bounds in sofar.items())
 
 
-def merged(bounds) -> Tensor:
-    """The least and the most of several bounds, each (2, F)."""
-    least, most = torch.stack(list(bounds)).unbind(dim=1)
-    return torch.stack((least.amin(dim=0), most.amax(dim=0)))
+def spans(got: Tensor, group: Tensor) -> list[tuple[int, Tensor]]:
+    """The least and the most in each group of the columns of got (F, N), (2, F), by its number."""
+    numbers, place = group.unique(return_inverse=True)
+    start, place = got.new_zeros(len(got), len(numbers)), place.expand_as(got)
+    found = [
+        start.scatter_reduce(1, place, got, way, include_self=False) for way in ("amin", "amax")
+    ]
+    return list(zip(numbers.tolist(), torch.stack(found).unbind(2), strict=True))
+
+
+def gathered(bounds: Iterable[tuple[Any, Tensor]]) -> dict[Any, Tensor]:
+    """The least and the most, (2, F), of all bounds with the same key."""
+    found = {}
+    for key, (least, most) in bounds:
+        if key in found:
+            least, most = found[key][0].minimum(least), found[key][1].maximum(most)
+        found[key] = torch.stack((least, most))
+    return found
 
 
 def written(
@@ -131,14 +144,18 @@ def answered(block: Block, stream: Stream, rule: Addition) -> tuple[Stream, floa
         column = which if name == "sum" else None
         read = reading(up, rule, columns, place)
         rounded = rounding(terms(up) + 1) * (read.size + made + bias.abs())
-        for total, bounds in added_up(read, rule, column).items():
+        reached, through = added_up(read, rule, column), []
+        for total, bounds in reached.items():
             least, most = bounds + read.fixed + bias
             slack = min(slack, (torch.maximum(least, -most) / up.abs().sum(dim=1)).min().item())
-            M, fixed, off = written(ffwd, normed, (least, most), rounded)
-            fixed[out[which if total is None else FIRST + total % 10]] -= 1
-            through = reading(M, rule, columns, place)
-            span = added_up(through, rule, column)[total] + through.fixed + fixed
-            worst = worst.maximum(span.abs().amax(dim=0) + normed.weigh(M.abs()) + off)
+            through.append(written(ffwd, normed, (least, most), rounded))
+            through[-1][1][out[which if total is None else FIRST + total % 10]] -= 1
+        M, fixed, off = (torch.cat(parts) for parts in zip(*through, strict=True))
+        read = reading(M, rule, columns, place)
+        got = added_up(read, rule, column)  # of the units of all that is reached
+        span = torch.cat([got[total].chunk(len(got), 1)[i] for i, total in enumerate(reached)], 1)
+        far = (span + read.fixed + fixed).abs().amax(dim=0) + normed.weigh(M.abs()) + off
+        worst = worst.maximum(far.view(len(reached), -1).amax(dim=0))
     return Stream(columns, [*stream.slots, "out"], stream.off + worst * (1 + 1e-6)), slack
 
 

@@ -97,8 +97,8 @@ def to_try(task: Task | RuleTask, block_size: int) -> tuple[list[str], str]:
 
 
 def tried(model: GPT, task: Task | RuleTask) -> str:
-    """Try a model in other code, whose arithmetic no bounds follow, on contexts of its rule, and say
-    on which. Raises Fault where an answer is wrong."""
+    """Try a model in other code, whose arithmetic no bounds follow, on contexts of its rule, and
+    say on which. Raises Fault where an answer is wrong."""
     chars = task.letters
     contexts, which = to_try(task, model.config.block_size)
     answers = [task.rule(context) for context in contexts]

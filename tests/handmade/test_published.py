@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import handmade
+from data import rules
 from generate import generate
 from model import GPT
 from proof.proof import prove
@@ -287,7 +288,7 @@ def test_future_is_not_seen(name: str) -> None:
 def test_unknown_name_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         handmade.load("three-head")
-    names = "one-head, new-head, two-head, aab, abc, copy"
+    names = ", ".join(("one-head", "new-head", "two-head", *rules.examples()))
     said = f"there is no hand-set model 'three-head'; there are {names}, or give a rule file"
     assert str(caught.value) == said
 
