@@ -9,13 +9,12 @@ from torch import Tensor
 
 from analysis.heads import attended, distance, match
 from data.laws import Law
-from data.tictactoe import play_all
 from data.tokenizer import CharTokenizer
 from experiments.windows import OPEN, Domain, Windows
 from model import GPT
 from proof.bounds import Unproved
 from proof.certificate import FOLLOW, certify
-from proof.proof import MOST, probabilities
+from proof.proof import MOST, played
 
 AT_ONCE = 16_384  # characters in one pass through a model
 COUNTED = 20_000  # windows in which right contexts are counted where there are more than MOST
@@ -126,15 +125,9 @@ class Judge:
     def games(self, model: GPT) -> list[int] | None:
         """Where the rule plays, how many of all games are won, drawn, lost, and ended by a move
         that is not allowed."""
-        if not getattr(self.law, "board", 0):
+        if not self.law.board:
             return None
-        chars = self.law.chars
-
-        def choose(contexts: list[str]) -> list[str]:
-            likeliest = probabilities(model, chars, contexts).argmax(dim=1).tolist()
-            return [chars[i] for i in likeliest]
-
-        found = play_all(choose)
+        found = played(model, self.law.chars)
         return [found.won, found.drawn, found.lost, found.illegal]
 
     def attention_distance(self, model: GPT) -> float:
