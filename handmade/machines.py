@@ -31,9 +31,9 @@ other. There may be as many as Q^Q for Q states. Where they are too many, a plac
 their place, each for the state that one of the states leads to, and a unit for each way from a
 state over a second to a third. That takes the radix 2.
 
-A unit is a ramp: what its columns are off is off in what it writes, by a factor of twice what it
-asks for. In a deep stack that adds up, so units come in pairs there, of which the second is taken
-off the first: gelu(z + 8) - gelu(z - 8) is 16 for all z above 13.2, and 0 below -13.2.
+A unit is a ramp: what its columns are off, and the more the larger the window is, is off in what it
+writes. From layer to layer that grows, so in deep stacks units come in pairs, of which the second
+is taken off the first: gelu(z + 8) - gelu(z - 8) is 16 for all z above 13.2, and 0 below -13.2.
 """
 
 import torch

@@ -16,7 +16,7 @@ from model import GPTConfig
 
 ACTIVATION = "gelu_tanh"
 MOST = 255  # functions; with more, even a window of two would have more than MOST_WEIGHTS
-PLAIN = 4  # layers up to which units need no pairs
+PLAIN = 64  # layers times places times one-hots up to which units need no pairs
 LONG = 8  # characters of a text that can name a function
 Function = tuple[int, ...]  # for each state, in the order of the rule's, the number of the next
 
@@ -79,7 +79,7 @@ class Plan:
     @property
     def pairs(self) -> bool:
         """Whether units come in pairs."""
-        return len(self.strides) > PLAIN
+        return len(self.strides) * self.rule.block_size * self.one_hot[0] > PLAIN
 
     @cached_property
     def texts(self) -> list[str]:

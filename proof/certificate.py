@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import torch
 
 from data.laws import Copying, Law, Suffixes
+from data.machines import Machine
 from model import GPT
-from proof import copying, suffixes
+from proof import copying, machines, suffixes
 from proof.bounds import Followed, Stream, Unproved, rounding
 from proof.proof import count_contexts, prove
 from system.errors import UserError
@@ -27,6 +28,7 @@ from system.errors import UserError
 FOLLOW: dict[type[Law], Callable[[GPT, Law], Followed]] = {
     Suffixes: suffixes.follow,
     Copying: copying.follow,
+    Machine: machines.follow,
 }
 ENUMERATED = 20_000  # contexts that are tried one by one; that takes a second
 
