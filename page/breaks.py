@@ -203,8 +203,8 @@ def of_machine(rule: Machine, weights: Weights) -> list[Break]:
         found.append(
             Break(
                 f"Let {one} do what {two} does",
-                f"The embedding of {one} is now that of {two}. All other weights stay, so this is the "
-                f"machine that takes each {one} for {two}.",
+                f"The embedding of {one} is now that of {two}. All other weights stay, so this is "
+                f"the machine that takes each {one} for {two}.",
                 [
                     ("wte.weight", other * rows.shape[1] + column, value)
                     for column, value in enumerate(rows[0].tolist())
