@@ -80,7 +80,7 @@ def build(rule: Machine, radix: int) -> Built:
 def seconds(model: GPT) -> float:
     """What the model takes for one context, the shortest of several times."""
     idx, taken = torch.zeros(1, model.config.block_size, dtype=torch.long), []
-    while sum(taken) < TIMED or len(taken) < 3:
+    while sum(taken) < TIMED or len(taken) < 10:
         begun = time.perf_counter()
         model(idx)
         taken.append(time.perf_counter() - begun)

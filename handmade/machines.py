@@ -51,7 +51,8 @@ from handmade.parts import (
     look_back,
     neutral_for,
 )
-from handmade.plans import ACTIVATION, Units, plan_of
+from handmade.plans import ACTIVATION, plan_of
+from handmade.tables import Units, units_of
 
 APART = 8.0  # of the thresholds of a pair from the middle
 
@@ -92,7 +93,7 @@ def compile_rule(rule: Machine) -> Handmade:
             look_back(weights, layer, head, columns, to=to, by=by, source=f"last{stride}")
         ones += one_hots * plan.heads[layer]
         neutral_for(weights, f"blocks.{layer}.ln_2", ones=ones)
-        for units in plan.units(layer):
+        for units in units_of(plan, layer):
             switch(weights, layer, units, columns, config.ffn_size // 2 if plan.pairs else 0)
         ones += 1 if plan.written(layer) == "out" else one_hots
     neutral_for(weights, "ln_f", ones=ones)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from data.machines import Machine
-from handmade.plans import Plan, Units, plan_of
+from handmade import tables
+from handmade.plans import Plan, plan_of
+from handmade.tables import Units
 from model import GPT, Block
 from proof.attention import astray_back, attended
 from proof.bounds import UNIT, Followed, Stream, Unproved, embedded, largest, rounding
@@ -96,7 +98,7 @@ def joined(block: Block, stream: Stream, plan: Plan, layer: int) -> tuple[Stream
     them might be off before one is on that should be off, or the other way round. Raises
     Unproved."""
     ffwd, normed, C = block.ffwd, stream.normed(block.ln_2), stream.off.shape[1]
-    written, units = Written(ffwd, normed), plan.units(layer)
+    written, units = Written(ffwd, normed), tables.units_of(plan, layer)
     check(plan, layer, units)
     F = len(ffwd.up.bias)
     shifts = (0, F // 2) if plan.pairs else (0,)

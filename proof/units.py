@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from handmade.plans import Units
+from handmade.tables import Units
 from model import FeedForward
 from proof.bounds import UNIT, Stream, rounding, sure, terms
 

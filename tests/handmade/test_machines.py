@@ -31,7 +31,7 @@ def run(rule: Machine, context: str) -> str:
     return rule.states[state]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(machines(), st.sampled_from([plans.MOST, 0]), st.sampled_from([10**9, 0]))
 def test_every_context_of_any_machine(rule: Machine, most: int, plain: int) -> None:
     """With functions and with states, with single units and with pairs."""
