@@ -4,6 +4,7 @@
     python compare.py --ckpt checkpoints/aab checkpoints/my   several columns
     python compare.py --ckpt checkpoints/aab/step_*.pt        what train.keep_every kept of a run
     python compare.py --handmade abc --ckpt checkpoints/abc   on the rules of configs/rules/abc.yaml
+    python compare.py --handmade parity --radix 2 4 16        one machine, deep or wide
     python compare.py --json                                  the same numbers for scripts
 
 Prints a table, names the contexts that the trained models get wrong, and draws compare.png.
@@ -35,7 +36,7 @@ from exchange import models
 from handmade.options import add_counted, counted
 from model import GPT
 from system.checkpoint import RUNS, Checkpoint
-from system.commandline import Parser, run
+from system.commandline import Parser, bounded, only_one, run
 from system.errors import UserError, looked_in
 from system.output import forgive_output
 from system.settings import DataConfig
@@ -54,6 +55,8 @@ def parser() -> Parser:
     by_hand = "model set by hand, or a rule file, and with it the task; default: one-head"
     add("--handmade", default="one-head", metavar="NAME", help=by_hand)
     add_counted(add)
+    deep_or_wide = "no checkpoints, but the machine of --handmade, built with each of these radices"
+    add("--radix", nargs="+", type=bounded(int, 2), metavar="N", help=deep_or_wide)
     add("--out", type=Path, metavar="DIR", help=f"folder of {PICTURE}; default: the first run's")
     add("--json", action="store_true", help="print the numbers as JSON in place of the table")
     return p
@@ -168,12 +171,31 @@ def compare_text(args: argparse.Namespace, dataset: str, order: int) -> int:
     return 0
 
 
+def compare_radices(args: argparse.Namespace) -> int:
+    """Compare one machine with itself, built with each of the radices."""
+    from analysis import radix  # here, because importing matplotlib takes a second
+
+    only_one(args, "ckpt", "radix")
+    found, path = radix.build_all(args.handmade, args.radix), (args.out or Path()) / PICTURE
+    if args.json:
+        content = {"task": args.handmade, "picture": str(path)}
+        print(json.dumps({**content, "radices": [dataclasses.asdict(b) for b in found]}, indent=2))
+    else:
+        print(radix.tabulate(found))
+    radix.draw(path, args.handmade, found)
+    if not args.json:
+        print(f"\nsee {path}")
+    return 0
+
+
 def command(args: argparse.Namespace) -> int:
     """Compare as `args` say."""
     forgive_output()
     if args.out and args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out} is no folder; name one, or a path where none is yet")
     dataset, order = counted(args, args.handmade)
+    if args.radix:
+        return compare_radices(args)
     if args.handmade == handmade.NGRAM:
         return compare_text(args, dataset, order)
     task = handmade.task_of(args.handmade)

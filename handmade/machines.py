@@ -31,9 +31,9 @@ other. There may be as many as Q^Q for Q states. Where they are too many, a plac
 their place, each for the state that one of the states leads to, and a unit for each way from a
 state over a second to a third. That takes the radix 2.
 
-A unit is a ramp: what its columns are off is off in what it writes, by a factor of twice what it
-asks for. In a deep stack that adds up, so units come in pairs there, of which the second is taken
-off the first: gelu(z + 8) - gelu(z - 8) is 16 for all z above 13.2, and 0 below -13.2.
+A unit is a ramp: what its columns are off, and the more the larger the window is, is off in what it
+writes. From layer to layer that grows, so in deep stacks units come in pairs, of which the second
+is taken off the first: gelu(z + 8) - gelu(z - 8) is 16 for all z above 13.2, and 0 below -13.2.
 """
 
 import torch
@@ -51,7 +51,8 @@ from handmade.parts import (
     look_back,
     neutral_for,
 )
-from handmade.plans import ACTIVATION, Units, plan_of
+from handmade.plans import ACTIVATION, plan_of
+from handmade.tables import Units, units_of
 
 APART = 8.0  # of the thresholds of a pair from the middle
 
@@ -92,7 +93,7 @@ def compile_rule(rule: Machine) -> Handmade:
             look_back(weights, layer, head, columns, to=to, by=by, source=f"last{stride}")
         ones += one_hots * plan.heads[layer]
         neutral_for(weights, f"blocks.{layer}.ln_2", ones=ones)
-        for units in plan.units(layer):
+        for units in units_of(plan, layer):
             switch(weights, layer, units, columns, config.ffn_size // 2 if plan.pairs else 0)
         ones += 1 if plan.written(layer) == "out" else one_hots
     neutral_for(weights, "ln_f", ones=ones)

@@ -1,4 +1,4 @@
-"""How a finite-state machine is built: what texts do, and the layers, columns and units for it.
+"""How a finite-state machine is built: what texts do, and the layers and columns for it.
 
 `handmade.machines` says what these are for, and turns them into weights.
 """
@@ -16,7 +16,7 @@ from model import GPTConfig
 
 ACTIVATION = "gelu_tanh"
 MOST = 255  # functions; with more, even a window of two would have more than MOST_WEIGHTS
-PLAIN = 4  # layers up to which units need no pairs
+PLAIN = 64  # layers times places times one-hots up to which units need no pairs
 LONG = 8  # characters of a text that can name a function
 Function = tuple[int, ...]  # for each state, in the order of the rule's, the number of the next
 
@@ -40,25 +40,9 @@ def functions(rule: Machine) -> dict[Function, str]:
     return found
 
 
-@dataclass
-class Units:
-    """The units of a layer for the places that have so many stretches of text before them.
-
-    rows: (N,) which of the feed-forward they are; of a pair, the first
-    asks: (N, n) the columns that each asks for
-    adds: (N,) the column that each adds a one to
-    places: the places where they may be on
-    """
-
-    rows: Tensor
-    asks: Tensor
-    adds: Tensor
-    places: list[int]
-
-
 @dataclass(frozen=True)
 class Plan:
-    """How a machine is built. Nothing large is made before `units` is asked for.
+    """How a machine is built. Nothing large is made for it.
 
     rule: the machine
     found: what texts do, each with a text that does it; None where a place has a one-hot for each
@@ -79,7 +63,7 @@ class Plan:
     @property
     def pairs(self) -> bool:
         """Whether units come in pairs."""
-        return len(self.strides) > PLAIN
+        return len(self.strides) * self.rule.block_size * self.one_hot[0] > PLAIN
 
     @cached_property
     def texts(self) -> list[str]:
@@ -176,30 +160,6 @@ class Plan:
         columns.whats |= {slot: self.texts for slots in joined.values() for slot in slots}
         return columns
 
-    def asked(self, layer: int, blocks: int) -> list[list[str]]:
-        """The one-hots of each of so many stretches, the earliest first."""
-        names = [to for to, _ in self.copied(layer)[: blocks - 1]][::-1]
-        return [self.slots(name) for name in (*names, f"last{self.strides[layer]}")]
-
-    def units(self, layer: int) -> list[Units]:
-        """The units of a layer, for each number of stretches."""
-        found, before = [], 0
-        for blocks, places in self.blocks(layer).items():
-            make = self.products if self.found else self.ways
-            new = make(layer, blocks, places)
-            new.rows += before
-            before += self.one_hot[1] ** blocks if self.found else self.one_hot[1] ** (blocks + 1)
-            found.append(new)
-        return found
-
-    def adds(self, layer: int, results: Tensor) -> Tensor:
-        """The columns for `results`, numbers of functions or, in the last layer, of states."""
-        start = self.columns[self.written(layer)].start
-        if self.written(layer) != "out":
-            return start + results
-        answers = [self.rule.chars.index(answer) for answer in self.rule.states.values()]
-        return start + torch.tensor(answers)[results]
-
     @cached_property
     def start(self) -> int:
         """The number of the state that the window begins in."""
@@ -215,31 +175,6 @@ class Plan:
                 for first in self.found
             ]
         )
-
-    def products(self, layer: int, blocks: int, places: list[int]) -> Units:
-        """A unit for each combination of what the stretches do, which writes what they do one after
-        the other."""
-        columns = [self.columns[slot] for [slot] in self.asked(layer, blocks)]
-        each = torch.cartesian_prod(*[torch.arange(len(self.found))] * blocks).view(-1, blocks)
-        product = each[:, 0]
-        for block in range(1, blocks):
-            product = self.after[product, each[:, block]]
-        if self.written(layer) == "out":
-            product = torch.tensor(list(self.found))[product, self.start]
-        asks = each + torch.tensor([column.start for column in columns])
-        return Units(torch.arange(len(each)), asks, self.adds(layer, product), places)
-
-    def ways(self, layer: int, blocks: int, places: list[int]) -> Units:
-        """A unit for each way through as many states as there are stretches, and one more."""
-        Q, names = len(self.rule.states), self.asked(layer, blocks)
-        way = torch.cartesian_prod(*[torch.arange(Q)] * (blocks + 1))  # (N, blocks + 1) of states
-        starts = [torch.tensor([self.columns[slot].start for slot in slots]) for slots in names]
-        asks = [start[way[:, k]] + way[:, k + 1] for k, start in enumerate(starts)]
-        rows, result = torch.arange(len(way)), way[:, 0] * Q + way[:, -1]
-        if self.written(layer) == "out":
-            rows = (way[:, 0] == self.start).nonzero()[:, 0]
-            result = way[rows, -1]
-        return Units(rows, torch.stack(asks, 1)[rows], self.adds(layer, result), places)
 
     @cached_property
     def names(self) -> list[str]:

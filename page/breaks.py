@@ -1,14 +1,17 @@
 """Ways to break a hand-set model, each with the sentence that explains what one then sees."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from data.addition import CHARS, Addition
-from data.laws import Copying, Law
+from data.laws import Copying, Law, Suffixes
+from data.machines import Machine
 from handmade import addition, suffixes
 from handmade.parts import GAIN, SHARP
+from handmade.plans import plan_of
 from model import GPTConfig
 
 Weights = dict[str, Tensor]
@@ -93,7 +96,7 @@ def published(config: GPTConfig, weights: Weights) -> list[Break]:
     ]
 
 
-def of_suffixes(rule: suffixes.Suffixes, weights: Weights) -> list[Break]:
+def of_suffixes(rule: Suffixes, weights: Weights) -> list[Break]:
     """For a model that was compiled from suffix rules."""
     patterns = suffixes.units_of(rule)
     if not patterns:
@@ -140,7 +143,7 @@ def of_suffixes(rule: suffixes.Suffixes, weights: Weights) -> list[Break]:
     return found
 
 
-def of_copying(weights: Weights) -> list[Break]:
+def of_copying(rule: Copying, weights: Weights) -> list[Break]:
     """For the model that copies."""
     return [
         Break(
@@ -212,10 +215,57 @@ def of_addition(rule: Addition, weights: Weights) -> list[Break]:
     ]
 
 
+def of_machine(rule: Machine, weights: Weights) -> list[Break]:
+    """For a model that was compiled from a finite-state machine."""
+    plan, last = plan_of(rule), f"blocks.{len(plan_of(rule).strides) - 1}"
+    stride, heads = plan.strides[-1], range(plan.heads[-1])
+    blind = [setting(weights, f"{last}.attn.heads.{h}.query.weight", 0.0) for h in heads]
+    found = [
+        Break(
+            "Queries of the last layer: → 0",
+            "Its heads take all places alike, so what they copy is a mixture of what all stretches "
+            f"do. The first {stride} places stay right: they have one stretch before them, and "
+            "their units ask for no other.",
+            [edit for edits in blind for edit in edits],
+        ),
+        Break(
+            "Turn the sign of what the last layer writes",
+            "What should come next becomes the one character that cannot come.",
+            [
+                (name, place, -value)
+                for name in [f"{last}.ffwd.down.weight"]
+                for place, value in enumerate(weights[name].view(-1).tolist())
+                if value
+            ],
+        ),
+    ]
+    rows = weights["wte.weight"]
+    other = next((v for v in range(1, len(rows)) if not rows[v].equal(rows[0])), None)
+    if other is not None:
+        one, two = rule.chars[other], rule.chars[0]
+        found.append(
+            Break(
+                f"Let {one} do what {two} does",
+                f"The embedding of {one} is now that of {two}. All other weights stay, so this is "
+                f"the machine that takes each {one} for {two}.",
+                [
+                    ("wte.weight", other * rows.shape[1] + column, value)
+                    for column, value in enumerate(rows[0].tolist())
+                    if value != rows[other, column]
+                ],
+            )
+        )
+    return found
+
+
+OF_KIND: dict[type[Law], Callable[[Law, Weights], list[Break]]] = {
+    Suffixes: of_suffixes,
+    Copying: of_copying,
+    Machine: of_machine,
+    Addition: of_addition,
+}
+
+
 def breaks(config: GPTConfig, weights: Weights, rule: Law | None) -> list[Break]:
     """For the hand-set model with these weights; rule is what it was compiled from, if it was."""
-    if rule is None:
-        return published(config, weights)
-    if isinstance(rule, Addition):
-        return of_addition(rule, weights)
-    return of_copying(weights) if isinstance(rule, Copying) else of_suffixes(rule, weights)
+    return published(config, weights) if rule is None else OF_KIND[type(rule)](rule, weights)

@@ -113,13 +113,19 @@ def contexts_of(chars: str, block_size: int, shortest: int, patterns: list[str])
     return sorted(found, key=lambda context: (len(context), context))
 
 
+def is_context(text: str, chars: str, block_size: int) -> bool:
+    """Whether the name of a unit is one, as patterns are."""
+    return len(text) <= block_size and set(text) <= set(chars)
+
+
 def task_of(shown: Shown) -> dict[str, Any]:
     """The contexts with the answers that the rule gives, how many there are in all, and in words,
     and what Python found."""
     size = (shown.chars, shown.model.config.block_size, shown.shortest)
     contexts, total = shown.some, shown.of
     if contexts is None:
-        contexts, total = contexts_of(*size, shown.units or []), count_contexts(*size)
+        telling = [unit for unit in shown.units or [] if is_context(unit, *size[:2])]
+        contexts, total = contexts_of(*size, telling), count_contexts(*size)
     digits = shown.model.config.block_size * math.log10(len(shown.chars))
     return {
         "contexts": contexts,

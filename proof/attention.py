@@ -1,6 +1,7 @@
 """Where heads look, with bounds: how much of their attention goes elsewhere than it should."""
 
 from collections.abc import Sequence
+from itertools import product, zip_longest
 
 import torch
 from torch import Tensor
@@ -51,34 +52,34 @@ class Scores:
         return sum(b.min().item() for b in blocks), sum(b.max().item() for b in blocks)
 
 
-def attended(block: Block, stream: Stream, targets: list[str], astray: list[float]) -> Stream:
-    """The stream behind attention, whose heads copy tok into `targets`, but for a share `astray`.
+def attended(
+    block: Block, stream: Stream, targets: list[str], astray: list[float], source: str = "tok"
+) -> Stream:
+    """The stream behind attention, whose heads copy `source` into `targets`, but for a share
+    `astray`. Heads that have no target should write nothing.
 
     What is copied is the value of one place, and of others in proportion to that share.
     """
-    normed, proj = stream.normed(block.ln_1), block.attn.proj
+    normed, proj, heads = stream.normed(block.ln_1), block.attn.proj, block.attn.heads
     off = stream.off + proj.bias.abs()
-    parts = zip(block.attn.heads, targets, astray, strict=True)
-    for weight, (head, target, share) in zip(
-        proj.weight.chunk(len(targets), 1), parts, strict=True
-    ):
+    parts = zip_longest(heads, proj.weight.chunk(len(heads), 1), targets, astray, fillvalue=None)
+    for head, weight, target, share in parts:
         copied = weight @ head.value.weight  # (C, C): from the row that is read to what is written
         bias = weight @ head.value.bias
-        to, tok = list(stream.columns[target]), list(stream.columns["tok"])
+        to, read = (list(stream.columns[name]) if target else [] for name in (target, source))
         wanted = torch.zeros_like(copied)
-        wanted[to, tok] = 1
+        wanted[to, read] = 1
         apart = copied - wanted
         wrong = torch.maximum(normed.most(apart) + bias, -(normed.least(apart) + bias))
         size = weight.abs() @ head.value.weight.abs()
         largest = normed.most(size) + normed.weigh(size) + weight.abs() @ head.value.bias.abs()
         rounded = rounding(terms(head.value.weight) + terms(proj.weight) + 4) * largest
-        itself = size[to, tok] * normed.off[:, tok]  # (2, V): a column that is copied from one
-        size[to, tok] = 0
-        off = off + wrong + normed.weigh(size) + rounded + 2 * share * largest
+        itself = size[to, read] * normed.off[:, read]  # (2, V): a column that is copied from one
+        size[to, read] = 0
+        off = off + wrong + normed.weigh(size) + rounded + 2 * (share or 0.0) * largest
         off[:, to] += itself
-    return Stream(
-        stream.columns, [*stream.slots, *targets], off * (1 + 2 * UNIT) + 2 * UNIT * (off > 0)
-    )
+    slots = [*stream.slots, *(slot for name in targets for slot in stream.columns.parts(name))]
+    return Stream(stream.columns, slots, off * (1 + 2 * UNIT) + 2 * UNIT * (off > 0))
 
 
 def astray_back(head: Head, stream: Stream, by: int) -> float:
@@ -92,9 +93,8 @@ def astray_at(head: Head, stream: Stream, asked: Sequence[int]) -> float:
     scores, T = Scores(head, stream), len(stream.columns["place"])
     places = [scores.block(a, b) for a in ("place", None) for b in ("place", None)]
     by_place = sum(block.expand(T, T) for block in places)  # (T asks, T asked)
-    low, high = scores.spread(
-        *((s, "tok") for s in ("tok", "place", None)), ("tok", "place"), ("tok", None)
-    )
+    pairs = product([*stream.slots, None], repeat=2)
+    low, high = scores.spread(*(pair for pair in pairs if not {*pair} <= {"place", None}))
     t, wanted = torch.arange(T), torch.tensor(asked)
     least = by_place[t, wanted] + low - 2 * scores.off  # (T,)
     others = (by_place + high - least[:, None]).exp().tril()

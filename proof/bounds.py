@@ -6,6 +6,7 @@ at most n 2^-24 / (1 - n 2^-24) of the sum of their absolute values (Higham 2002
 Stability of Numerical Algorithms, section 3.1).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -86,17 +87,31 @@ class Stream:
         return made + rounding(terms(size) + 1) * (self.most(size) + made + bias.abs())
 
 
-def embedded(model: GPT, columns: Columns) -> Stream:
+def embedded(
+    model: GPT, columns: Columns, reads: Tensor | None = None, slots: Sequence[str] = ("tok",)
+) -> Stream:
     """The stream in front of the first block: every character at every place.
 
-    The model may have more columns than are named, which should hold zeros.
+    What the characters should write into `slots` is reads (V, C), or without these a one-hot of
+    their own. The model may have more columns than are named, which should hold zeros.
     """
-    off = torch.zeros(model.config.n_embd, dtype=torch.float64)
-    for table, slot in ((model.wte.weight, "tok"), (model.wpe.weight, "place")):
-        wanted = torch.zeros_like(table)
-        wanted[range(len(table)), columns[slot]] = 1
-        off += (table - wanted).abs().amax(dim=0)
-    return Stream(columns, ["tok", "place"], (off + 2 * UNIT * (off > 0)).expand(2, -1))
+    V, T, C = model.config.vocab_size, model.config.block_size, model.config.n_embd
+    off = torch.zeros(C, dtype=torch.float64)
+    reads = one_hots(V, columns.total, columns[slots[0]]) if reads is None else reads
+    for table, wanted in (
+        (model.wte.weight, reads),
+        (model.wpe.weight, one_hots(T, columns.total, columns["place"])),
+    ):
+        wider = nn.functional.pad(wanted, (0, C - columns.total))
+        off += (table - wider).abs().amax(dim=0)
+    return Stream(columns, [*slots, "place"], (off + 2 * UNIT * (off > 0)).expand(2, -1))
+
+
+def one_hots(rows: int, size: int, columns: range) -> Tensor:
+    """For each of so many rows of that size a one in a column of its own."""
+    found = torch.zeros(rows, size, dtype=torch.float64)
+    found[range(rows), columns] = 1
+    return found
 
 
 def sure(ffwd: FeedForward, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,9 +128,9 @@ def sure(ffwd: FeedForward, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     return least - 8 * UNIT * least.abs() - slip, most + 8 * UNIT * most.abs() + slip
 
 
-def largest(ffwd: FeedForward, normed: Stream) -> Tensor:
-    """The most that each unit can be, whatever the rows in front of it hold, (F,)."""
-    up, bias = ffwd.up.weight, ffwd.up.bias
+def largest(ffwd: FeedForward, normed: Stream, units: slice | Tensor = slice(None)) -> Tensor:
+    """The most that each of N units can be, whatever the rows in front of them hold, (N,)."""
+    up, bias = ffwd.up.weight[units], ffwd.up.bias[units]
     error = normed.error(up, bias)
     least, most = sure(ffwd, normed.least(up) + bias - error, normed.most(up) + bias + error)
     return torch.maximum(least.abs(), most.abs())

@@ -19,8 +19,9 @@ import torch
 
 from data.addition import Addition
 from data.laws import Copying, Law, Suffixes
+from data.machines import Machine
 from model import GPT
-from proof import addition, copying, suffixes, sums
+from proof import addition, copying, machines, suffixes, sums
 from proof.bounds import Followed, Stream, Unproved, rounding, terms
 from proof.proof import count_contexts, played, prove
 from system.errors import UserError
@@ -29,6 +30,7 @@ FOLLOW: dict[type[Law], Callable[[GPT, Law], Followed]] = {
     Suffixes: suffixes.follow,
     Copying: copying.follow,
     Addition: addition.follow,
+    Machine: machines.follow,
 }
 ENUMERATED = 20_000  # contexts that are tried one by one; that takes a second
 

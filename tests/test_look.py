@@ -217,7 +217,9 @@ def test_task_of_the_hand_set_model_is_that_of_both(
     assert not first["breaks"] and second["breaks"]
 
 
-@pytest.mark.parametrize("name", [*handmade.MODELS, "abc", "aab", "copy", "tictactoe"])
+@pytest.mark.parametrize(
+    "name", [*handmade.MODELS, "abc", "aab", "copy", "tictactoe", "lamp", "parity"]
+)
 def test_every_column_and_unit_has_a_name(name: str) -> None:
     columns, units = handmade.legend(name)
     config = handmade.load(name).model

@@ -5,6 +5,7 @@ Twice: products in bfloat16, as in training, and the weights, too.
 
 import contextlib
 import copy
+import dataclasses
 import os
 import random
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import handmade
+from data import rules
 from data.counts import count
 from data.laws import Copying, Law, Suffixes
 from data.ngrams import Ngrams
@@ -44,7 +46,7 @@ def wrong(model: GPT, rule: Law, texts: list[str], whole: bool, *, training: boo
 
 
 @each_way
-@pytest.mark.parametrize("name", [*handmade.MODELS, "aab", "abc", "copy"])
+@pytest.mark.parametrize("name", [*handmade.MODELS, "aab", "abc", "copy", "lamp", "parity"])
 def test_the_models_that_come_along(name: str, whole: bool) -> None:
     saved, task = handmade.load(name), handmade.task_of(name)
     model, precision = lower(saved.build(), whole)
@@ -66,6 +68,14 @@ def test_any_rule(whole: bool) -> None:
         model, precision = lower(build(rule), whole)
         with precision:
             assert min(margins(model, rule.chars, contexts, answers=answers)) > 0.9999, rule
+
+
+@each_way
+def test_parity_in_a_long_window(whole: bool) -> None:
+    for T, radix in ((64, 8), (256, 4), (512, 2)):
+        rule = dataclasses.replace(rules.read("parity"), block_size=T, radix=radix)
+        texts = ["".join(random.Random(seed).choices("ab", k=T)) for seed in range(4)]
+        assert wrong(build(rule), rule, texts, whole) == 0
 
 
 @each_way

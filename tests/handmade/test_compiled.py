@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import handmade
+from data import rules
 from data.laws import Copying, Law, Suffixes
+from data.machines import Machine
 from generate import generate
 from handmade import suffixes
 from handmade.parts import EPS, SHARP, Columns
@@ -25,6 +27,11 @@ def by_search(rule: Law, context: str) -> str:
     if isinstance(rule, Copying):
         pairs = [b for a, b in itertools.pairwise(context) if a == context[-1]]
         return pairs[-1] if pairs else context[-1]
+    if isinstance(rule, Machine):
+        state = rule.start
+        for char in context:
+            state = rule.edges[state][char]
+        return rule.states[state]
     fitting = [pattern for pattern in rule.rules if context.endswith(pattern)]
     return rule.rules[max(fitting, key=len)] if fitting else rule.default
 
@@ -49,7 +56,7 @@ def test_every_context_of_any_rule(part: int) -> None:
         assert found.right == found.total, (rule, found.wrong[:5])
 
 
-@pytest.mark.parametrize("rule", [ABC, Copying("abcd", 6)])
+@pytest.mark.parametrize("rule", [ABC, Copying("abcd", 6), rules.read("lamp")])
 def test_written_with_a_cache_and_past_the_window(rule: Law) -> None:
     model, rng = build(rule), random.Random(1)
     for length in (1, 3, rule.block_size, rule.block_size + 5):
