@@ -14,12 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import handmade
+from data.addition import Addition
 from data.counts import count
 from data.laws import Copying, Law, Suffixes
 from data.ngrams import Ngrams
 from handmade.ngram import compile_ngrams
 from model import GPT
 from proof.proof import every_context, margins
+from proof.sums import try_lines
 from tests.helpers.rules import build, draw_rule
 
 RULES = int(os.environ.get("FUZZ", 15))
@@ -66,6 +68,19 @@ def test_any_rule(whole: bool) -> None:
         model, precision = lower(build(rule), whole)
         with precision:
             assert min(margins(model, rule.chars, contexts, answers=answers)) > 0.9999, rule
+
+
+@each_way
+@pytest.mark.parametrize("digits", [1, 2])
+def test_sums(digits: int, whole: bool) -> None:
+    """In ordinary order one number holds all columns, which are too many digits for bfloat16."""
+    for order, right in (("reversed", True), ("ordinary", False)):
+        rule = Addition(digits, order)
+        lines = torch.cat(list(rule.every_line(10_000)))[:: 3**digits]
+        model, precision = lower(build(rule), whole)
+        with precision:
+            found = try_lines(model, rule, [lines])
+        assert (found.right == found.total, found.worst_margin > 0.9999) == (right, right)
 
 
 @each_way
