@@ -15,7 +15,7 @@ from model import GPT
 from proof.proof import Score, every_context, margins, prove
 
 STEPS = range(2, 29)  # how much of the text is known before each step
-MOST = 20_000  # contexts that are drawn, where a rule is about too many of its own
+MOST = 5_000  # contexts that are drawn, where a rule is about too many of its own
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Sums tried on every pair of numbers there is, whoever set the weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -46,7 +46,7 @@ def leads(model: GPT | Mixture, rule: Addition, lines: Tensor, chars: str = CHAR
 
 @torch.inference_mode()
 def try_lines(
-    model: GPT | Mixture, rule: Addition, lines: Iterator[Tensor], chars: str = CHARS
+    model: GPT | Mixture, rule: Addition, lines: Iterable[Tensor], chars: str = CHARS
 ) -> Pairs:
     """Try `model` on `lines`, each (N, block_size + 1) of the rule's ids, in one pass for each.
 

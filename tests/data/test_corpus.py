@@ -434,7 +434,7 @@ ALIKE = {
     "one language": GERMAN * 60,
     "a little of one language": GERMAN * 3,
     "a program": PROGRAM,
-    "a page": (ROOT / "docs/handmade.md").read_text("utf-8"),
+    "a page": (ROOT / "docs/training.md").read_text("utf-8"),
     "two languages by turns": (ENGLISH + GERMAN) * 30,
 }
 

@@ -16,12 +16,14 @@ from torch import Tensor
 
 import handmade
 from data import rules
+from data.addition import Addition
 from data.counts import count
 from data.laws import Copying, Law, Suffixes
 from data.ngrams import Ngrams
 from handmade.ngram import compile_ngrams
 from model import GPT
 from proof.proof import every_context, margins
+from proof.sums import try_lines
 from tests.helpers.rules import build, draw_rule
 
 RULES = int(os.environ.get("FUZZ", 15))
@@ -76,6 +78,19 @@ def test_parity_in_a_long_window(whole: bool) -> None:
         rule = dataclasses.replace(rules.read("parity"), block_size=T, radix=radix)
         texts = ["".join(random.Random(seed).choices("ab", k=T)) for seed in range(4)]
         assert wrong(build(rule), rule, texts, whole) == 0
+
+
+@each_way
+@pytest.mark.parametrize("digits", [1, 2])
+def test_sums(digits: int, whole: bool) -> None:
+    """In ordinary order one number holds all columns, which are too many digits for bfloat16."""
+    for order, right in (("reversed", True), ("ordinary", False)):
+        rule = Addition(digits, order)
+        lines = torch.cat(list(rule.every_line(10_000)))[:: 3**digits]
+        model, precision = lower(build(rule), whole)
+        with precision:
+            found = try_lines(model, rule, [lines])
+        assert (found.right == found.total, found.worst_margin > 0.9999) == (right, right)
 
 
 @each_way
