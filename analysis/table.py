@@ -5,6 +5,7 @@ from collections.abc import Callable
 from analysis.measure import MOST, STEPS, HeadEffect, Measured
 from data.aab import Task
 from data.rules import RuleTask
+from system.output import in_one_line
 
 NAMED = 60  # wrong contexts that are named for each reason; --json names all
 
@@ -90,5 +91,6 @@ def name_wrong(measured: Measured, task: Task | RuleTask) -> str:
         groups.setdefault(group, []).append(context)
     for group, contexts in groups.items():
         more = f" and {len(contexts) - NAMED:,} more" if len(contexts) > NAMED else ""
-        lines.append(f"  {len(contexts):,} {group}: {' '.join(contexts[:NAMED])}{more}")
+        named = " ".join(map(in_one_line, contexts[:NAMED]))
+        lines.append(f"  {len(contexts):,} {group}: {named}{more}")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Sums tried on every pair of numbers there is, whoever set the weights."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from data.addition import CHARS, Addition
 from data.tokenizer import CharTokenizer
 from mixture import Mixture
 from model import GPT
+from system.bar import bar
 from system.errors import UserError
 
 ROWS = 2000  # lines in one pass through the model
@@ -78,8 +79,16 @@ def try_lines(
 
 
 def prove_sums(model: GPT | Mixture, rule: Addition, chars: str = CHARS) -> Pairs:
-    """Try `model` on all pairs. Raises ValueError as `try_lines`."""
-    return try_lines(model, rule, rule.every_line(ROWS), chars)
+    """Try `model` on all pairs; with three digits that takes a minute. Raises ValueError as
+    `try_lines`."""
+    with bar("pairs", rule.pairs, " pairs") as shown:
+
+        def each() -> Iterator[Tensor]:
+            for lines in rule.every_line(ROWS):
+                yield lines
+                shown.update(len(lines))
+
+        return try_lines(model, rule, each(), chars)
 
 
 def assure_sums(model: GPT, rule: Addition, name: str) -> str:

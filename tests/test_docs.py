@@ -26,6 +26,7 @@ PARSED = (*COMMANDS, *BENCHMARKS, "tests.helpers.soak")
 OTHERS = {
     "pytest",
     "venv",
+    "docs.does_training_find_it",
     "docs.front",
     "docs.loss_curves",
     "docs.screens",
