@@ -5,7 +5,6 @@
     python compare.py --ckpt checkpoints/aab/step_*.pt        what train.keep_every kept of a run
     python compare.py --handmade abc --ckpt checkpoints/abc   on the rules of configs/rules/abc.yaml
     python compare.py --handmade parity --radix 2 4 16        one machine, deep or wide
-    python compare.py --json                                  the same numbers for scripts
 
 Prints a table, names the contexts that the trained models get wrong, and draws compare.png.
 """

@@ -47,10 +47,15 @@ class Windows:
         """Those that `rows` names or marks."""
         return Windows(self.idx[rows], self.targets[rows])
 
+    def parts(self, rows: int) -> Iterator["Windows"]:
+        """So many windows at a time."""
+        for idx, targets in zip(self.idx.split(rows), self.targets.split(rows), strict=True):
+            yield Windows(idx, targets)
+
     def batches(self, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
         """idx and targets of so many windows at a time, (B, T) each, as int64."""
-        for idx, targets in zip(self.idx.split(rows), self.targets.split(rows), strict=True):
-            yield idx.long(), targets.long()
+        for part in self.parts(rows):
+            yield part.idx.long(), part.targets.long()
 
     def with_others(self, others: "Windows") -> "Windows":
         """These, and others after them."""
