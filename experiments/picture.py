@@ -30,7 +30,7 @@ def draw(path: Path, name: str, runs: Sequence[Run], found: dict[str, Result]) -
     texts = {data for _, data in groups}
     labels = [start if len(texts) == 1 else f"{start}, {data}" for start, data in groups]
     columns = list(groups.values())
-    figure = Figure(figsize=(3 + 0.42 * len(columns), 8.5), layout="constrained")
+    figure = Figure(figsize=(max(6.0, 3 + 0.42 * len(columns)), 8.5), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True)
     dots(axes[0], columns, lambda result: max(result.above, 1e-5))
     axes[0].set(yscale="log", ylabel="loss above its floor,\nnats a character")
