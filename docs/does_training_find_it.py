@@ -200,10 +200,10 @@ def filled(page: str, parts: dict[str, str]) -> str:
     return re.sub(r"<!-- ([^>]+) -->\n.*?\n?<!-- end -->", block, page, flags=re.DOTALL)
 
 
-def main(argv: list[str]) -> None:
+def write(folders: Sequence[Path]) -> None:
     """Gather, where folders are named, and write the page's tables and pictures."""
-    if argv:
-        gather([Path(folder) for folder in argv])
+    if folders:
+        gather(folders)
     experiments = gathered()
     page = PAGE.read_text("utf-8")
     write_whole(PAGE, filled(page, blocks(experiments)).encode())
@@ -212,4 +212,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    write([Path(folder) for folder in sys.argv[1:]])

@@ -116,10 +116,12 @@ def carry_all(
         for future in as_completed(futures):
             store.keep(futures[future], future.result())
             yield futures[future]
-    finally:
+    except BaseException:  # what is under way would take minutes
         for process in list((pool._processes or {}).values()):
             process.terminate()
         pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def step_seconds(lab: Lab, start: Start, text: Text) -> float:

@@ -361,7 +361,7 @@ HANDMADE_REFUSED = {
     "train.init_from=handmade:three-head": "there is no hand-set model 'three-head'; there are one",
     "train.init_from=handmade:": "there is no hand-set model ''; there are one-head, new-head, two",
     "train.init_from=one-head": "there is no checkpoint one-head",
-    "data.dataset=rules:gone": "there is no rule file 'gone'; configs/rules/ has aab, abc, copy",
+    "data.dataset=rules:gone": "there is no rule file 'gone'; configs/rules/ has aab, abc, ",
     "train.init_from=handmade:one-head data.dataset=text.txt": "'c' (U+0063)",
     "train.init_from=handmade:one-head model.n_head=2": "model.n_head=2 does not fit handmade:one",
     "train.init_from=handmade:one-head model.bias=false": "model.bias=false does not fit handmade:",
