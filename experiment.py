@@ -190,9 +190,7 @@ def command(args: argparse.Namespace) -> int:
         plain = {name: result.plain() for name, result in found.items()}
         print(json.dumps({"recipe": dataclasses.asdict(recipe), "runs": plain}, indent=2))
     else:
-        print(table.tabulate(runs, found))
-        lines = table.between(runs, found) if "between" in args.arms else ""
-        print(*(f"\n{part}" for part in (table.games(runs, found), lines) if part), sep="\n")
+        print(table.tabulate(table.grouped(runs, found)))
         print(f"\n{table.sentence(list(found.values()))}")
     draw(path, args.handmade, runs, found)  # last: what was found is out, whatever happens
     if not args.json:

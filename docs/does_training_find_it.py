@@ -18,20 +18,15 @@ from typing import Any
 
 from docs.predictions import PREDICTIONS, Prediction
 from experiments.arms import FROZEN, Run, Start
-from experiments.picture import draw
-from experiments.rates import median, rate
+from experiments.picture import FROM_RANDOM, draw
 from experiments.store import RESULTS
-from experiments.table import grouped, has_hands_way, sentence
+from experiments.table import between, games, grouped, sentence, summary
 from experiments.twin import Result
 from system.files import write_whole
 
 HERE = Path(__file__).parent
 PAGE, GATHERED = HERE / "does_training_find_it.md", HERE / "does_training_find_it.json"
 FIELDS = [field.name for field in dataclasses.fields(Result)]
-HEAD = (
-    *("arm", "text", "of all contexts", "weights", "loss above floor", "at the floor"),
-    *("right at first", "in the end", "proved", "after steps", "attention", "the hand's way"),
-)
 
 
 @dataclass
@@ -73,15 +68,18 @@ def rounded(value: Any) -> Any:
     return [rounded(each) for each in value] if isinstance(value, list | tuple) else value
 
 
+def row(name: str, plain: dict[str, Any]) -> list[Any]:
+    """What the page needs of a run: losses only of those that its picture draws."""
+    drawn = run_of(name).start.kind in FROM_RANDOM
+    return [name, *(rounded(plain[f] if drawn or f != "losses" else []) for f in FIELDS)]
+
+
 def gather(folders: Sequence[Path]) -> None:
     """Write down what is in these folders, a line a run."""
     lines = []
     for folder in folders:
         content = json.loads((folder / RESULTS).read_text("utf-8"))
-        runs = [
-            f"  {json.dumps([name, *(rounded(plain.get(field)) for field in FIELDS)])}"
-            for name, plain in content["runs"].items()
-        ]
+        runs = [f"  {json.dumps(row(*each))}" for each in content["runs"].items()]
         about = {"name": folder.name, "recipe": content["recipe"]}
         listed = ",\n".join(runs)
         lines.append(f'{json.dumps(about)[:-1]}, "runs": [\n{listed}]}}')
@@ -105,51 +103,12 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, "|" + "---|" * len(rows[0]), *rest])
 
 
-def cells(start: str, data: str, results: Sequence[Result]) -> list[str]:
-    """A row of the table of one rule: medians over the seeds, rates with their intervals."""
-    since = [result.proved_at for result in results if result.proved_at is not None]
-    some, right = results[0], median([result.right for result in results])
-    return [
-        start,
-        data,
-        f"{some.coverage:.1%}" if some.coverage < 1 else "all",
-        f"{some.parameters:,}",
-        f"{median([result.above for result in results]):.4f}",
-        rate(results, lambda result: result.at_floor),
-        f"{median([result.right_at_first for result in results]):,}",
-        f"{right:,} of {some.total:,}" + ("" if some.whole else " drawn"),
-        rate(results, lambda result: result.proved),
-        f"{median(since):,}" if since else "-",
-        f"{median([result.distance for result in results]):.2f}",
-        rate(results, has_hands_way),
-    ]
-
-
 def of_rule(experiment: Experiment) -> str:
-    """The table of one rule, the games that were played, and the lines to the hand's weights."""
+    """The tables of one rule: what was found, the games, the lines to the hand's weights."""
     groups = grouped(experiment.runs, experiment.found)
-    parts = [markdown([HEAD, *(cells(*of, results) for of, results in groups.items())])]
-    if any(result.games for result in experiment.found.values()):
-        rows = [("arm", "text", "won", "drawn", "lost", "a forbidden move")]
-        for of, results in groups.items():
-            played = zip(*(result.games for result in results), strict=True)
-            rows.append((*of, *(f"{median(n):,}" for n in played)))
-        parts.append("All games that can be played, medians:\n\n" + markdown(rows))
-    if line := between(groups):
-        parts.append("Contexts right on the way from the hand's weights to a twin's:\n\n" + line)
-    return "\n\n".join(parts)
-
-
-def between(groups: dict[tuple[str, str], list[Result]]) -> str:
-    """The share of contexts right along the lines, medians; empty where there are none."""
-    rows = []
-    for of, results in groups.items():
-        if lines := [result.between for result in results if result.between]:
-            points = zip(*lines, strict=True)
-            rows.append((*of, *(f"{median([share for _, share in at]):.0%}" for at in points)))
-    if not rows:
-        return ""
-    return markdown([("arm", "text", *(f"{i / 10:g}" for i in range(len(rows[0]) - 2))), *rows])
+    return "\n\n".join(
+        markdown(rows) for rows in (summary(groups), games(groups), between(groups)) if rows
+    )
 
 
 def from_random(experiments: dict[str, Experiment]) -> list[Result]:
@@ -158,7 +117,7 @@ def from_random(experiments: dict[str, Experiment]) -> list[Result]:
         result
         for experiment in experiments.values()
         for name, result in experiment.found.items()
-        if run_of(name).start.kind in ("same", "roomier")
+        if run_of(name).start.kind in FROM_RANDOM
     ]
 
 
@@ -173,7 +132,7 @@ def outcome(prediction: Prediction, experiments: dict[str, Experiment]) -> str:
         said.append(
             f"{name}, {start}, {data}: proved {sum(r.proved for r in results)}/{len(results)}, "
             f"right {span} of {results[0].total:,}, the hand's way "
-            f"{sum(map(has_hands_way, results))}/{len(results)}"
+            f"{sum(r.hands_way for r in results)}/{len(results)}"
         )
     return "; ".join(said)
 

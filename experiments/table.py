@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from analysis.table import align
 from experiments.arms import Run
-from experiments.judge import ALIKE
 from experiments.rates import median, rate
 from experiments.twin import Result
 from system.output import in_one_line
+
+Groups = dict[tuple[str, str], list[Result]]  # by arm and text
 
 HEAD = (
     "arm",
@@ -24,11 +25,6 @@ HEAD = (
     "the hand's way",
     "first wrong",
 )
-
-
-def has_hands_way(result: Result) -> bool:
-    """Whether its heads look where the hand's do."""
-    return result.distance < ALIKE
 
 
 def cells(start: str, data: str, results: Sequence[Result]) -> list[str]:
@@ -49,59 +45,61 @@ def cells(start: str, data: str, results: Sequence[Result]) -> list[str]:
         rate(results, lambda result: result.proved),
         f"{median(since):,}" if since else "-",
         f"{median([result.distance for result in results]):.3f}",
-        rate(results, has_hands_way),
+        rate(results, lambda result: result.hands_way),
         "-" if first is None else in_one_line(repr(first)),
     ]
 
 
-def grouped(runs: Sequence[Run], found: dict[str, Result]) -> dict[tuple[str, str], list[Result]]:
-    """The results by arm and text, those of the seeds side by side."""
-    groups: dict[tuple[str, str], list[Result]] = {}
+def grouped(runs: Sequence[Run], found: dict[str, Result]) -> Groups:
+    """The results by arm and text, those of the seeds side by side, in the order of the runs."""
+    groups: Groups = {}
     for run in runs:
         if result := found.get(str(run)):
             groups.setdefault((str(run.start), run.data), []).append(result)
     return groups
 
 
-def tabulate(runs: Sequence[Run], found: dict[str, Result]) -> str:
-    """The table of what was found, in the order of the runs."""
-    groups = grouped(runs, found).items()
-    rows = [cells(start, data, results) for (start, data), results in groups]
-    return align([list(HEAD), *rows], left=2)
+def summary(groups: Groups) -> list[list[str]]:
+    """The table of what was found, its head first."""
+    return [[*HEAD], *(cells(*of, results) for of, results in groups.items())]
 
 
-def games(runs: Sequence[Run], found: dict[str, Result]) -> str:
-    """What became of all games that can be played, the median of each over the seeds; empty where
+def games(groups: Groups) -> list[list[str]]:
+    """The table of all games that can be played, the median of each end over the seeds; empty where
     the rule plays none."""
     rows = []
-    for (start, data), results in grouped(runs, found).items():
+    for of, results in groups.items():
         if played := [result.games for result in results if result.games]:
-            rows.append([start, data, *(f"{median(n):,}" for n in zip(*played, strict=True))])
-    head = ["games", "text", "won", "drawn", "lost", "forbidden"]
-    return align([head, *rows], left=2) if rows else ""
+            rows.append([*of, *(f"{median(n):,}" for n in zip(*played, strict=True))])
+    return [["games", "text", "won", "drawn", "lost", "forbidden"], *rows] if rows else []
 
 
-def between(runs: Sequence[Run], found: dict[str, Result]) -> str:
-    """The lines between the hand's weights and the twins': at each point the median loss, and of
-    the share of contexts right; empty where there are none."""
+def between(groups: Groups) -> list[list[str]]:
+    """The table of the lines from the hand's weights to the twins': at each point the median loss,
+    and that of the share of contexts right; empty where there are none."""
     rows = []
-    for (start, data), results in grouped(runs, found).items():
+    for of, results in groups.items():
         if lines := [result.between for result in results if result.between]:
             points = list(zip(*lines, strict=True))  # of each the seeds' (loss, share)
             losses = [f"{median([loss for loss, _ in point]):.2f}" for point in points]
             shares = [f"{median([share for _, share in point]):.0%}" for point in points]
-            rows += [[start, data, "loss", *losses], ["", "", "right", *shares]]
+            rows += [[*of, "loss", *losses], ["", "", "right", *shares]]
     if not rows:
-        return ""
-    head = ["between", "text", "", *(f"{i / 10:g}" for i in range(len(rows[0]) - 3))]
-    return align([head, *rows], left=3)
+        return []
+    return [["between", "text", "", *(f"{i / 10:g}" for i in range(len(rows[0]) - 3))], *rows]
+
+
+def tabulate(groups: Groups) -> str:
+    """All tables as lines of text."""
+    tables = (summary(groups), 2), (games(groups), 2), (between(groups), 3)
+    return "\n\n".join(align(rows, left=left) for rows, left in tables if rows)
 
 
 def sentence(results: Sequence[Result]) -> str:
     """What the numbers say, of all runs that were not set by hand at first."""
     low = [result for result in results if result.at_floor]
     proved = [result for result in low if result.proved]
-    same = [result for result in low if has_hands_way(result)]
+    same = [result for result in low if result.hands_way]
     return (
         f"Of {len(results)} runs, {len(low)} reached the floor of the loss. Of these, "
         f"{len(proved)} were proved right in every context, and {len(same)} had the hand's "

@@ -8,7 +8,7 @@ import torch
 import handmade
 from analysis.heads import attended
 from data import rules
-from data.laws import Suffixes
+from data.laws import Copying, Law, Suffixes
 from experiments import arms, between, judge, twin
 from experiments.arms import ATTENTION, FROZEN, Run, Start, begin, half, starts
 from experiments.judge import Judge
@@ -24,7 +24,10 @@ HAND = handmade.compiled(LAW)
 QUICK = Recipe(steps=20, batch_size=8)
 
 
-def saved(law: Suffixes = LAW) -> arms.Checkpoint:
+each_hand = pytest.mark.parametrize("law", [LAW, Copying("abc", 5)])  # the latter has biases
+
+
+def saved(law: Law = LAW) -> arms.Checkpoint:
     made = handmade.compiled(law)
     return arms.Checkpoint(*made, {}, "", [], {"step": 0})
 
@@ -34,8 +37,9 @@ def judged() -> Judge:
     return Judge(LAW, domain(LAW), saved().build())
 
 
-def test_a_blur_of_one_and_no_noise_change_nothing() -> None:
-    hand = saved()
+@each_hand
+def test_a_blur_of_one_and_no_noise_change_nothing(law: Law) -> None:
+    hand = saved(law)
     for start in (Start("blurred", 1.0), Start("noisy", 0.0)):
         model = begin(Run(start, "every", 3), hand)
         by = 1.0 if start.kind == "blurred" else 4.0
@@ -47,15 +51,19 @@ def test_a_blur_of_one_and_no_noise_change_nothing() -> None:
     assert arms.blur_for_noise(hand.weights) == 4  # 32 becomes 8
 
 
-def test_a_blur_divides_logits_and_scores() -> None:
-    hand, idx = saved(), torch.tensor([[0, 1, 2, 2, 0]])
+@each_hand
+def test_a_blur_divides_logits_and_scores(law: Law) -> None:
+    hand, idx = saved(law), torch.tensor([[0, 1, 2, 2, 0]])
     model, sharp = begin(Run(Start("blurred", 16.0), "every", 1), hand).eval(), hand.build()
     kept = sharp.lm_head.weight / model.lm_head.weight
     assert torch.equal(kept[sharp.lm_head.weight != 0], torch.full((3,), 16.0))
-    x = sharp.blocks[0].ln_1(sharp.wte(idx) + sharp.wpe(5))
-    for blurred, head in zip(model.blocks[0].attn.heads, sharp.blocks[0].attn.heads, strict=True):
-        scores = [(h.query(x) @ h.key(x).mT) / 8 for h in (blurred, head)]
-        torch.testing.assert_close(scores[0] * 16, scores[1])
+    x = sharp.wte(idx) + sharp.wpe(5)
+    for soft, block in zip(model.blocks, sharp.blocks, strict=True):
+        normed = block.ln_1(x)
+        for blurred, head in zip(soft.attn.heads, block.attn.heads, strict=True):
+            scores = [h.query(normed) @ h.key(normed).mT for h in (blurred, head)]
+            torch.testing.assert_close(scores[0] * 16, scores[1])
+        x = block(x)
 
 
 def test_noise_is_as_large_as_asked() -> None:
@@ -161,6 +169,23 @@ def test_a_run_ends_once_it_is_proved_for_a_while(judged: Judge) -> None:
     _, short = carry_out(Run(Start("same"), "every", 1), hand, text, judged, QUICK)
     assert (short.proved, short.proved_at, short.steps) == (False, None, 20)
     assert short.right < 363 and short.first_wrong and short.distance > 0.1
+
+
+def test_a_run_does_not_depend_on_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What showed one twin wrong is tried first on it, and on no other."""
+    monkeypatch.setattr(judge, "QUICK", 2)
+    hand, every = saved(), domain(LAW)
+    text, recipe = read_text(LAW, "every", every), Recipe(steps=200, batch_size=16)
+    runs = [Run(Start("blurred", 16.0), "every", 1), Run(Start("noisy", 0.3), "every", 1)]
+    found = []
+    for before in (runs[:1], []):
+        shared = Judge(LAW, every, hand.build())
+        quick = exact(shared.quick.idx)
+        for run in (*before, runs[1]):
+            _, result = carry_out(run, hand, text, shared, recipe)
+        assert exact(shared.quick.idx) == quick
+        found.append(result)
+    assert found[0] == found[1]
 
 
 def shuffled(law_name: str, seed: int) -> tuple[GPT, GPT]:
